@@ -1,0 +1,8 @@
+//! `vmm`: one process per sandbox that runs one microVM.
+
+mod accelerator;
+mod console;
+mod counters;
+mod virtio;
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! virtio devices: cores that know queues and guest memory, and the mmio transport that serves them under KVM.
+
+pub(crate) mod core;
