@@ -32,10 +32,10 @@ impl ConsoleBuffer {
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         let skip = bytes.len().saturating_sub(max_bytes);
         let mut tail: Vec<u8> = bytes.iter().skip(skip).copied().collect();
-        if skip > 0 && bytes.get(skip - 1) != Some(&b'\n') {
-            if let Some(newline) = tail.iter().position(|byte| *byte == b'\n') {
-                tail.drain(..=newline);
-            }
+        let inside_a_line = skip > 0 && bytes.get(skip - 1) != Some(&b'\n');
+        let next_line = tail.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1);
+        if let Some(start) = next_line.filter(|start| inside_a_line && *start < tail.len()) {
+            tail.drain(..start);
         }
         String::from_utf8_lossy(&tail).into_owned()
     }
