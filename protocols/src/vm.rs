@@ -7,6 +7,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// File in [`VmConfig::runtime_dir`] to which a vmm writes its console buffer when it ends by itself (the guest powered
+/// off, reset or panicked): the control socket is gone by then, and the last lines say why.
+pub const CONSOLE_FILE: &str = "console.log";
+
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
