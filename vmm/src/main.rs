@@ -3,6 +3,7 @@
 mod accelerator;
 mod console;
 mod counters;
+mod vhost_user;
 mod virtio;
 
 fn main() {}

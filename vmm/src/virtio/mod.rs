@@ -1,3 +1,4 @@
 //! virtio devices: cores that know queues and guest memory, and the mmio transport that serves them under KVM.
 
 pub(crate) mod core;
+pub(crate) mod vsock;
