@@ -1,4 +1,5 @@
 //! virtio devices: cores that know queues and guest memory, and the mmio transport that serves them under KVM.
 
 pub(crate) mod core;
+pub(crate) mod mmio;
 pub(crate) mod vsock;

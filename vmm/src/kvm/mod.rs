@@ -1,0 +1,180 @@
+//! Our own monitor on `/dev/kvm`.
+//!
+//! ```text
+//!  main thread ── waits for stop or the guest's end
+//!  vcpuN       ── KVM_RUN; port I/O; register writes that trap
+//!  one thread per device ── kicks, host events
+//! ```
+//!
+//! [`KvmAccelerator::run`] builds the VM in this order: memory, devices, boot data, vCPUs. Nothing outlives the process.
+
+mod cpuid;
+mod devices;
+mod ports;
+pub(crate) mod probe;
+mod sys;
+mod vcpu;
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bulkhead_protocols::control::Phase;
+use bulkhead_protocols::wire;
+use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+use kvm_ioctls::{Cap, Kvm, VmFd};
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+use crate::accelerator::{Accelerator, GuestEnd, Session};
+use crate::arch::{boot, layout};
+use crate::config::Config;
+use devices::{Devices, NamedCore};
+use ports::Ports;
+use sys::borrow;
+use vcpu::{ExitCounters, Shared, VcpuThread};
+
+/// A VM that KVM will run.
+pub(crate) struct KvmAccelerator {
+    config: Config,
+}
+
+impl KvmAccelerator {
+    /// Takes a checked configuration.
+    pub(crate) fn new(config: Config) -> Self {
+        Self { config }
+    }
+}
+
+impl Accelerator for KvmAccelerator {
+    fn run(self: Box<Self>, session: &Session) -> anyhow::Result<GuestEnd> {
+        let config = self.config;
+        let kvm = Kvm::new().context("open /dev/kvm")?;
+        let vm = create_vm(&kvm)?;
+        let memory_bytes = u64::from(config.memory_mib) << 20;
+        let memory = map_memory(memory_bytes, config.huge_pages).context("map guest memory")?;
+        let slots = sys::set_ram_slots(&vm, &memory).context("KVM refuses guest memory")?;
+        // Devices stop together with the guest, whoever asked for it.
+        let devices_stop = eventfd()?;
+        let cores = cores(&config, session)?;
+        let mut devices = Devices::connect(&vm, slots, &memory, cores, borrow(&devices_stop), &session.counters)?;
+
+        let cmdline = cmdline(&devices.cmdline, &config.cmdline_extra);
+        boot::load(&memory, memory_bytes, config.vcpus, &config.kernel, &config.initramfs, &cmdline)?;
+        let shared = Arc::new(share(&vm, session, devices.take_bus())?);
+        let vcpus = start_vcpus(&kvm, &vm, &config, &shared)?;
+        session.set_phase(Phase::Running);
+
+        let asked = wait_for_end(session, &shared)?;
+        stop_vcpus(&shared, &vcpus);
+        devices_stop.write(1).context("stop the devices")?;
+        devices.join()?;
+        let end = shared.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match end {
+            Some(end) => end,
+            None if asked => Ok(GuestEnd::Asked),
+            None => anyhow::bail!("the vCPUs ended without a reason"),
+        }
+    }
+}
+
+fn create_vm(kvm: &Kvm) -> anyhow::Result<VmFd> {
+    for (capability, name) in [
+        (Cap::ReadonlyMem, "read-only memory slots"),
+        (Cap::Ioeventfd, "ioeventfd"),
+        (Cap::Irqfd, "irqfd"),
+        (Cap::CoalescedMmio, "coalesced MMIO"),
+        (Cap::TscDeadlineTimer, "the TSC deadline timer"),
+    ] {
+        anyhow::ensure!(kvm.check_extension(capability), "this host's KVM lacks {name}");
+    }
+    let vm = kvm.create_vm().context("create a VM")?;
+    vm.set_identity_map_address(layout::KVM_IDENTITY_MAP).context("place KVM's identity map")?;
+    vm.set_tss_address(layout::KVM_TSS).context("place KVM's TSS")?;
+    vm.create_irq_chip().context("create the interrupt controllers")?;
+    Ok(vm)
+}
+
+fn map_memory(bytes: u64, huge_pages: bool) -> anyhow::Result<GuestMemoryMmap> {
+    let regions = layout::ram(bytes)
+        .into_iter()
+        .map(|(start, bytes)| sys::map_ram(start, usize::try_from(bytes)?, huge_pages).map_err(Into::into))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(GuestMemoryMmap::from_regions(regions)?)
+}
+
+/// The device cores the configuration asks for, in the order in which the guest finds them.
+fn cores(_config: &Config, _session: &Session) -> anyhow::Result<Vec<NamedCore>> {
+    Ok(Vec::new())
+}
+
+fn cmdline(devices: &str, extra: &str) -> String {
+    let mut cmdline = format!("{}{devices}", wire::KERNEL_CMDLINE);
+    if !extra.is_empty() {
+        cmdline.push(' ');
+        cmdline.push_str(extra);
+    }
+    cmdline
+}
+
+fn share(vm: &VmFd, session: &Session, bus: crate::virtio::mmio::bus::MmioBus) -> anyhow::Result<Shared> {
+    let serial_interrupt = eventfd()?;
+    vm.register_irqfd(&serial_interrupt, layout::SERIAL_IRQ).context("connect the serial port's interrupt line")?;
+    Ok(Shared {
+        bus,
+        ports: Mutex::new(Ports::new(Arc::clone(&session.console), serial_interrupt)),
+        deferred: Mutex::new(()),
+        stop: AtomicBool::new(false),
+        ended: eventfd()?,
+        end: Mutex::new(None),
+        exits: ExitCounters::new(&session.counters),
+    })
+}
+
+fn start_vcpus(kvm: &Kvm, vm: &VmFd, config: &Config, shared: &Arc<Shared>) -> anyhow::Result<Vec<VcpuThread>> {
+    vcpu::install_kick_handler().context("handle the vCPUs' kick signal")?;
+    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("ask KVM for the CPUID it supports")?;
+    let mut fds = Vec::new();
+    for index in 0..config.vcpus {
+        let fd = vm.create_vcpu(index.into()).with_context(|| format!("create vCPU {index}"))?;
+        let cpuid = cpuid::for_vcpu(&supported, index, config.vcpus).context("list of CPUID entries")?;
+        let entry = (index == 0).then_some(config.kernel.entry_gpa);
+        vcpu::configure(&fd, &cpuid, entry).with_context(|| format!("set up vCPU {index}"))?;
+        fds.push(fd);
+    }
+    let threads = (0_u8..).zip(fds).map(|(index, fd)| vcpu::spawn(index, fd, Arc::clone(shared)));
+    threads.collect::<io::Result<_>>().context("start a vCPU's thread")
+}
+
+/// Waits until a vCPU ends the guest (false) or the session asks for it (true).
+fn wait_for_end(session: &Session, shared: &Shared) -> anyhow::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let stop = session.stop();
+    let ended = borrow(&shared.ended);
+    loop {
+        let mut fds = [PollFd::from_borrowed_fd(stop, PollFlags::IN), PollFd::from_borrowed_fd(ended, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error).context("wait for the guest"),
+        }
+        let [stop, ended] = fds.map(|fd| !fd.revents().is_empty());
+        if stop || ended {
+            return Ok(stop && !ended);
+        }
+    }
+}
+
+/// Gets every vCPU out of the guest. A kick that arrives just before KVM_RUN is lost, so it is repeated.
+fn stop_vcpus(shared: &Shared, vcpus: &[VcpuThread]) {
+    shared.stop.store(true, Ordering::Release);
+    while vcpus.iter().any(|vcpu| !vcpu.is_finished()) {
+        vcpus.iter().filter(|vcpu| !vcpu.is_finished()).for_each(VcpuThread::kick);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn eventfd() -> io::Result<EventFd> {
+    EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)
+}
