@@ -1,5 +1,6 @@
 //! virtio devices: cores that know queues and guest memory, and the mmio transport that serves them under KVM.
 
 pub(crate) mod core;
+pub(crate) mod fs;
 pub(crate) mod mmio;
 pub(crate) mod vsock;
