@@ -59,18 +59,18 @@ pub mod image {
         directory().join("busybox.tar")
     }
 
-    /// A Debian userland with a shell, coreutils and python3, as a docker archive.
+    /// A Debian userland with a shell, coreutils and python3, as a docker archive of two layers.
     pub fn debian_archive() -> PathBuf {
         directory().join("debian.tar")
     }
 
-    /// The busybox image as `sandbox run` takes it.
+    /// The busybox image, an OCI layout, as `sandbox run` takes it.
     pub fn busybox() -> String {
-        format!("docker-archive:{}", busybox_archive().display())
+        format!("oci:{}:demo", directory().join("busybox").display())
     }
 
-    /// The Debian image as `sandbox run` takes it.
+    /// The Debian image, an OCI layout, as `sandbox run` takes it.
     pub fn debian() -> String {
-        format!("docker-archive:{}", debian_archive().display())
+        format!("oci:{}:debian", directory().join("debian").display())
     }
 }

@@ -3,11 +3,18 @@
 //! Every command brings in what it needs first ([`packages`]), prints one line per step with the time it took ([`step`])
 //! and keeps what is expensive in a cache whose folders are named by a hash of what went into them ([`paths`]).
 
+mod cargo;
+mod check;
+mod demo;
+mod dist;
+mod guest;
+mod images;
 mod lab;
 mod packages;
 mod paths;
 mod process;
 mod step;
+mod test;
 
 use std::process::ExitCode;
 
@@ -25,6 +32,16 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build everything, make an image from Debian packages, and run it in a VM of its own.
+    Demo,
+    /// Run every test: checks, unit tests, and the system tests on both accelerators.
+    Test(test::TestArguments),
+    /// Check formatting, lints, licences, dependency arrows and the documentation's paths.
+    Check,
+    /// Build the guest: kernel, agent, initramfs.
+    Guest,
+    /// Build everything and stage an installation in target/dist.
+    Dist,
     /// Run a command, or a shell, in a VM that has a real hardware-style KVM.
     Lab(lab::LabArguments),
 }
@@ -43,6 +60,21 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     let paths = Paths::find()?;
     match command {
+        Command::Demo => demo::command(&paths),
+        Command::Test(arguments) => test::command(&paths, &arguments),
+        Command::Check => {
+            let (_, failed) = check::run(&paths)?;
+            failed.iter().for_each(|name| eprintln!("FAILED {name}"));
+            Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Guest => {
+            guest::describe(&guest::build(&paths)?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Dist => {
+            println!("{}", dist::build(&paths)?.prefix.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Lab(arguments) => lab::command(&paths, arguments),
     }
 }

@@ -11,6 +11,21 @@ use crate::step::step;
 /// What `cargo xtask lab` needs: QEMU with its virtio-fs daemon, module tools, and `setpriv`.
 pub(crate) const LAB: &[&str] = &["kmod", "qemu-system-x86", "qemu-system-common", "util-linux", "iproute2"];
 
+/// What building the guest needs beyond what its kernel's builder asks for by itself.
+pub(crate) const GUEST: &[&str] = &["gcc", "libseccomp-dev", "linux-source-6.12"];
+
+/// What running a sandbox on the emulated accelerator needs.
+pub(crate) const EMULATED: &[&str] = &["e2fsprogs", "qemu-system-x86"];
+
+/// What making the demo's image needs.
+pub(crate) const DEMO_IMAGE: &[&str] = &["busybox-static"];
+
+/// What the tests' images and registry need.
+pub(crate) const TEST: &[&str] = &["busybox-static", "docker-registry", "mmdebstrap", "procps", "skopeo", "util-linux"];
+
+/// What the checks need.
+pub(crate) const CHECK: &[&str] = &["libseccomp-dev"];
+
 /// Installs those of `wanted` that are missing; without root, fails with the exact line that does it.
 pub(crate) fn ensure(wanted: &[&str]) -> anyhow::Result<()> {
     if !Path::new("/usr/bin/dpkg-query").exists() {
@@ -37,6 +52,22 @@ pub(crate) fn ensure(wanted: &[&str]) -> anyhow::Result<()> {
         process::run_quiet(&mut apt_get(&["update"]))?;
         process::run_quiet(&mut install)
     })
+}
+
+/// Fetches apt's package lists if there are none; making images from packages needs them.
+pub(crate) fn ensure_lists() -> anyhow::Result<()> {
+    let known = process::output(Command::new("apt-get").args(["indextargets", "Identifier: Packages"]))?;
+    let files = known.lines().filter_map(|line| line.strip_prefix("Filename: "));
+    // apt may keep a list compressed, which adds an ending to its name.
+    let present =
+        |file: &str| ["", ".lz4", ".xz", ".gz"].iter().any(|ending| Path::new(&format!("{file}{ending}")).exists());
+    if files.into_iter().any(present) {
+        return Ok(());
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("apt has no package lists and only root can fetch them; run:\n\n  sudo apt-get update\n");
+    }
+    step("fetch apt's package lists", || process::run_quiet(&mut apt_get(&["update"])))
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
