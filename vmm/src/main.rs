@@ -7,6 +7,7 @@ mod accelerator;
 mod arch;
 mod cli;
 mod config;
+mod confine;
 mod console;
 mod counters;
 mod kvm;
