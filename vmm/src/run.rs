@@ -12,7 +12,7 @@ use bulkhead_protocols::vm;
 use crate::accelerator::{Accelerator, GuestEnd, Session};
 use crate::config::Config;
 use crate::kvm::KvmAccelerator;
-use crate::supervisor::{self, Lifeline, Supervisor};
+use crate::supervisor::{Lifeline, Supervisor};
 
 /// Exit status for a command line or configuration that cannot be used; clap's own is the same.
 const BAD_CONFIGURATION: u8 = 2;
@@ -56,7 +56,8 @@ fn run(config: Config, lifeline: Option<Lifeline>) -> anyhow::Result<GuestEnd> {
     let end = accelerator.run(&session);
     session.set_phase(Phase::Stopped);
     if supervision.lifeline_broke() {
-        supervisor::remove_runtime_dir(&runtime_dir);
+        // This thread may be confined; the supervisor sees the host and removes what is left there.
+        supervision.join();
     } else {
         // The control socket is about to close: whoever asks why the guest ended finds its last words here.
         std::fs::write(runtime_dir.join(vm::CONSOLE_FILE), session.console.tail(usize::MAX))

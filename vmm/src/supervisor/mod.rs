@@ -14,8 +14,10 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bulkhead_protocols::control::Phase;
 use bulkhead_protocols::vm::Accelerator;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -26,6 +28,8 @@ pub(crate) use lifeline::Lifeline;
 const STACK_BYTES: usize = 256 << 10;
 /// How long a guest may take to end when nobody waits for it any more.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often a supervisor whose lifeline broke looks whether the guest has ended.
+const END_CHECK: Duration = Duration::from_millis(5);
 
 /// What the supervisor watches and answers for.
 pub(crate) struct Supervisor {
@@ -44,12 +48,19 @@ pub(crate) struct Supervisor {
 /// A running supervisor.
 pub(crate) struct Supervision {
     lifeline_broke: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
 }
 
 impl Supervision {
     /// Whether the owner is gone.
     pub(crate) fn lifeline_broke(&self) -> bool {
         self.lifeline_broke.load(Ordering::Acquire)
+    }
+
+    /// Waits until the supervisor of an ended guest, whose lifeline broke, has removed the runtime directory.
+    pub(crate) fn join(self) {
+        // A supervisor that panicked has nothing left to wait for.
+        let _ = self.thread.join();
     }
 }
 
@@ -62,15 +73,16 @@ impl Supervisor {
         listener.set_nonblocking(true)?;
         signals::install()?;
         let lifeline_broke = Arc::new(AtomicBool::new(false));
-        let supervision = Supervision { lifeline_broke: Arc::clone(&lifeline_broke) };
-        std::thread::Builder::new().name("supervisor".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            if let Err(error) = self.watch(&listener, &lifeline_broke) {
+        let broke = Arc::clone(&lifeline_broke);
+        let builder = std::thread::Builder::new().name("supervisor".to_owned()).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
+            if let Err(error) = self.watch(&listener, &broke) {
                 // Without its supervisor a VM could not be controlled any more.
                 eprintln!("vmm: the supervisor failed: {error}");
                 let _ = self.session.request_stop();
             }
         })?;
-        Ok(supervision)
+        Ok(Supervision { lifeline_broke, thread })
     }
 
     fn watch(&self, listener: &UnixListener, lifeline_broke: &AtomicBool) -> io::Result<()> {
@@ -88,9 +100,15 @@ impl Supervisor {
                 self.session.request_stop()?;
                 deadline = Some(Instant::now() + GRACE);
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                remove_runtime_dir(&self.runtime_dir);
-                std::process::exit(1);
+            if let Some(deadline) = deadline {
+                let ended = self.session.phase() == Phase::Stopped;
+                if ended || Instant::now() >= deadline {
+                    remove_runtime_dir(&self.runtime_dir);
+                    if ended {
+                        return Ok(());
+                    }
+                    std::process::exit(1);
+                }
             }
             for (client, events) in clients.iter_mut().zip(ready.clients) {
                 client.serve(events, &server);
@@ -104,7 +122,7 @@ impl Supervisor {
 
     fn wait(&self, listener: &UnixListener, clients: &[Client], deadline: Option<Instant>) -> io::Result<Ready> {
         let timeout = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now()).min(END_CHECK);
             Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
         });
         let mut fds =
@@ -137,7 +155,7 @@ struct Ready {
 }
 
 /// Removes a VM's host state; what cannot be removed is left to the next sweep.
-pub(crate) fn remove_runtime_dir(path: &Path) {
+fn remove_runtime_dir(path: &Path) {
     if let Err(error) = std::fs::remove_dir_all(path)
         && error.kind() != io::ErrorKind::NotFound
     {
