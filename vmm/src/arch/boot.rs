@@ -53,20 +53,33 @@ pub(crate) enum BootError {
     },
 }
 
-/// Fills guest memory with all the kernel needs to start on `vcpus` vCPUs.
+/// What the guest is told about the machine it starts on.
+pub(crate) struct Machine<'a> {
+    /// Size of guest memory, as [`layout::ram`] lays it out.
+    pub(crate) memory_bytes: u64,
+    /// vCPUs.
+    pub(crate) vcpus: u8,
+    /// Virtio devices, whose interrupt lines begin at [`layout::FIRST_DEVICE_IRQ`].
+    pub(crate) devices: u32,
+    /// Kernel command line.
+    pub(crate) cmdline: &'a str,
+}
+
+/// Fills guest memory with all the kernel needs to start.
 pub(crate) fn load(
     memory: &GuestMemoryMmap,
-    memory_bytes: u64,
-    vcpus: u8,
+    machine: &Machine<'_>,
     kernel: &Kernel,
     initramfs: &Initramfs,
-    cmdline: &str,
 ) -> Result<(), BootError> {
+    let &Machine { memory_bytes, vcpus, devices, cmdline } = machine;
     load_kernel(memory, kernel)?;
     let initramfs_gpa = load_initramfs(memory, memory_bytes, kernel.end_gpa(), initramfs)?;
     load_cmdline(memory, cmdline)?;
     let place = |what| move |source| BootError::Placement { what, source };
-    memory.write_slice(&mptable::build(vcpus), layout::MP_TABLE).map_err(place("the MP table"))?;
+    let device_lines = layout::FIRST_DEVICE_IRQ..layout::FIRST_DEVICE_IRQ.saturating_add(devices);
+    let mp_table = mptable::build(vcpus, std::iter::once(layout::SERIAL_IRQ).chain(device_lines));
+    memory.write_slice(&mp_table, layout::MP_TABLE).map_err(place("the MP table"))?;
     start_state::write_tables(memory).map_err(place("page tables and GDT"))?;
     let parameters = parameters(memory_bytes, initramfs_gpa, initramfs.bytes, cmdline.len());
     memory.write_obj(parameters, layout::ZERO_PAGE).map_err(place("the boot parameters"))

@@ -25,9 +25,10 @@ const APIC_VERSION: u8 = 0x14;
 
 /// Floating pointer and table for `vcpus` processors, at [`layout::MP_TABLE`].
 ///
-/// Processor and APIC ids are the vCPU's numbers, the I/O APIC's id the next one. The interrupt of every line is edge-triggered and active
-/// high, as the bus's default says (ISA).
-pub(crate) fn build(vcpus: u8) -> Vec<u8> {
+/// Processor and APIC ids are the vCPU's numbers, the I/O APIC's id the next one. Interrupts are edge-triggered and
+/// active high, as the bus's default says (ISA). Only the `lines` in use are listed: the kernel programs each that is,
+/// and every access to the I/O APIC is a VM exit.
+pub(crate) fn build(vcpus: u8, lines: impl Iterator<Item = u32>) -> Vec<u8> {
     let io_apic_id = vcpus;
     let mut entries = Vec::new();
     for vcpu in 0..vcpus {
@@ -41,7 +42,7 @@ pub(crate) fn build(vcpus: u8) -> Vec<u8> {
     entries.extend([IO_APIC, io_apic_id, APIC_VERSION, ENABLED]);
     entries.extend(layout::IOAPIC.to_le_bytes());
     let mut count = u16::from(vcpus) + 2;
-    for line in 0..=layout::LAST_IRQ {
+    for line in lines {
         let line = u8::try_from(line).unwrap_or(0);
         entries.extend([IO_INTERRUPT, INT, 0, 0, ISA_BUS, line, io_apic_id, line]);
         count += 1;

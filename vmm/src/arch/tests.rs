@@ -6,7 +6,7 @@ fn sum(bytes: &[u8]) -> u8 {
 
 #[test]
 fn mp_table_has_the_specified_bytes_for_two_vcpus() {
-    let table = mptable::build(2);
+    let table = mptable::build(2, 4..=6);
     let (pointer, rest) = table.split_at(16);
     assert_eq!(&pointer[..4], b"_MP_");
     assert_eq!(u32::from_le_bytes(pointer[4..8].try_into().unwrap()), 0x9fc10, "the table follows the pointer");
@@ -18,7 +18,7 @@ fn mp_table_has_the_specified_bytes_for_two_vcpus() {
     assert_eq!(rest[6], 4, "revision 1.4");
     assert_eq!(sum(rest), 0);
     let entries = u16::from_le_bytes([rest[34], rest[35]]);
-    assert_eq!(entries, 2 + 1 + 1 + 24 + 2);
+    assert_eq!(entries, 2 + 1 + 1 + 3 + 2);
     assert_eq!(&rest[36..40], &0xfee0_0000_u32.to_le_bytes());
 
     let entry = &rest[44..];
@@ -26,14 +26,14 @@ fn mp_table_has_the_specified_bytes_for_two_vcpus() {
     assert_eq!(&entry[20..24], &[0, 1, 0x14, 1], "vCPU 1 is enabled");
     assert_eq!(&entry[40..48], b"\x01\0ISA   ");
     assert_eq!(&entry[48..56], &[2, 2, 0x14, 1, 0, 0, 0xc0, 0xfe]);
-    let line = &entry[56 + 5 * 8..][..8];
+    let line = &entry[56 + 8..][..8];
     assert_eq!(line, &[3, 0, 0, 0, 0, 5, 2, 5], "line 5 reaches pin 5 of the I/O APIC");
 }
 
 #[test]
 fn mp_table_of_the_largest_vm_fits_its_kibibyte() {
     let most = u8::try_from(bulkhead_protocols::wire::VCPUS_MAX).unwrap();
-    assert!(mptable::build(most).len() as u64 <= layout::MP_TABLE_BYTES_MAX);
+    assert!(mptable::build(most, 0..=layout::LAST_IRQ).len() as u64 <= layout::MP_TABLE_BYTES_MAX);
 }
 
 #[test]

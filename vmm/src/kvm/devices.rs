@@ -69,6 +69,11 @@ impl Devices {
         Ok(devices)
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        u32::try_from(self.threads.len()).unwrap_or(u32::MAX)
+    }
+
     /// Splits off what the vCPUs need; the rest waits for the devices' threads, after `stop`.
     pub(super) fn take_bus(&mut self) -> MmioBus {
         std::mem::take(&mut self.bus)

@@ -61,7 +61,9 @@ impl Accelerator for KvmAccelerator {
         let mut devices = Devices::connect(&vm, slots, &memory, cores, borrow(&devices_stop), &session.counters)?;
 
         let cmdline = cmdline(&devices.cmdline, &config.cmdline_extra);
-        boot::load(&memory, memory_bytes, config.vcpus, &config.kernel, &config.initramfs, &cmdline)?;
+        let machine =
+            boot::Machine { memory_bytes, vcpus: config.vcpus, devices: devices.count(), cmdline: &cmdline };
+        boot::load(&memory, &machine, &config.kernel, &config.initramfs)?;
         let shared = Arc::new(share(&vm, session, devices.take_bus())?);
         let vcpus = start_vcpus(&kvm, &vm, &config, &shared)?;
         session.set_phase(Phase::Running);
