@@ -1,0 +1,68 @@
+//! PID 1: from the kernel's hand-over to a listening agent.
+//!
+//! ```text
+//! kernel --> mounts (root) --> cgroups --> listen on vsock --> report ready --> serve for ever
+//! ```
+//! Nothing is printed on the way: each byte of console output costs the host an exit. What goes wrong is printed and ends
+//! the VM, as the host sees at once.
+
+pub(crate) mod clock;
+mod guest;
+mod root;
+mod shutdown;
+
+use std::process::ExitCode;
+
+use bulkhead_protocols::wire::{HOST_CID, READY_LINE, READY_PORT};
+use tokio::io::AsyncWriteExt;
+use tokio_vsock::{VsockAddr, VsockStream};
+
+pub(crate) use shutdown::shut_down;
+
+/// When the agent began and when it was listening, in microseconds of CLOCK_BOOTTIME.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BootTimes {
+    pub(crate) started_us: u64,
+    pub(crate) ready_us: u64,
+}
+
+/// Runs PID 1. Returns only if the guest cannot be set up; the VM ends then.
+pub(crate) fn run() -> ExitCode {
+    let started_us = clock::boottime_us();
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("agent: {panic}");
+        shutdown::reset();
+    }));
+    if let Err(error) = set_up_and_serve(started_us) {
+        eprintln!("agent: cannot set up the guest: {error:#}");
+    }
+    shutdown::reset();
+    ExitCode::FAILURE
+}
+
+fn set_up_and_serve(started_us: u64) -> anyhow::Result<()> {
+    let program = root::open_own_program()?;
+    root::enter_tmpfs_root()?;
+    guest::prepare()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+    runtime.block_on(async {
+        let child_signals = crate::reaper::child_signals()?;
+        let listeners = crate::server::listen::bind()?;
+        let times = BootTimes { started_us, ready_us: clock::boottime_us() };
+        let reported = tokio::spawn(report_ready());
+        crate::server::serve(listeners, program, child_signals, times).await?;
+        reported.await??;
+        std::future::pending::<()>().await;
+        Ok(())
+    })
+}
+
+/// Tells the host that connections are accepted from now on.
+async fn report_ready() -> anyhow::Result<()> {
+    use anyhow::Context;
+    let mut host = VsockStream::connect(VsockAddr::new(HOST_CID, READY_PORT))
+        .await
+        .with_context(|| format!("connect to port {READY_PORT} of the host"))?;
+    host.write_all(READY_LINE.as_bytes()).await.context("report ready")?;
+    Ok(())
+}
