@@ -50,7 +50,7 @@ fn run(config: Config, lifeline: Option<Lifeline>) -> anyhow::Result<GuestEnd> {
     };
     let supervision = supervisor.start().context("start the supervisor")?;
     let accelerator: Box<dyn Accelerator> = match config.accelerator {
-        vm::Accelerator::Kvm => Box::new(KvmAccelerator::new(config)),
+        vm::Accelerator::Kvm => Box::new(KvmAccelerator::launch(config)?),
         vm::Accelerator::Emulated => anyhow::bail!("the emulated accelerator is not part of this build"),
     };
     let end = accelerator.run(&session);

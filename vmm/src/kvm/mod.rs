@@ -16,6 +16,7 @@ mod sys;
 mod vcpu;
 
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering};
 use std::time::Duration;
 
@@ -30,39 +31,50 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use crate::accelerator::{Accelerator, GuestEnd, Session};
 use crate::arch::{boot, layout};
 use crate::config::Config;
+use crate::confine;
+use crate::counters::Counters;
+use crate::virtio::block::BlockDevice;
+use crate::virtio::fs::FsDevice;
+use crate::virtio::mmio::bus::MmioBus;
+use crate::virtio::rng::RngDevice;
+use crate::virtio::vsock::VsockDevice;
 use devices::{Devices, NamedCore};
 use ports::Ports;
 use sys::borrow;
 use vcpu::{ExitCounters, Shared, VcpuThread};
 
-/// A VM that KVM will run.
+/// A VM that KVM will run, in a thread that is confined to its shares.
 pub(crate) struct KvmAccelerator {
     config: Config,
+    kvm: Kvm,
+    vsock_listener: UnixListener,
 }
 
 impl KvmAccelerator {
-    /// Takes a checked configuration.
-    pub(crate) fn new(config: Config) -> Self {
-        Self { config }
+    /// Opens what is needed of the host and confines the calling thread, on which `run` must be called.
+    pub(crate) fn launch(config: Config) -> anyhow::Result<Self> {
+        let kvm = Kvm::new().context("open /dev/kvm (`vmm probe --accelerator kvm` tells why and what to do)")?;
+        let uds = &config.vsock.uds;
+        let vsock_listener = UnixListener::bind(uds).with_context(|| format!("make the socket {}", uds.display()))?;
+        confine::enter(&config.shares, &config.runtime_dir)?;
+        Ok(Self { config, kvm, vsock_listener })
     }
 }
 
 impl Accelerator for KvmAccelerator {
     fn run(self: Box<Self>, session: &Session) -> anyhow::Result<GuestEnd> {
-        let config = self.config;
-        let kvm = Kvm::new().context("open /dev/kvm")?;
+        let Self { mut config, kvm, vsock_listener } = *self;
         let vm = create_vm(&kvm)?;
         let memory_bytes = u64::from(config.memory_mib) << 20;
         let memory = map_memory(memory_bytes, config.huge_pages).context("map guest memory")?;
         let slots = sys::set_ram_slots(&vm, &memory).context("KVM refuses guest memory")?;
         // Devices stop together with the guest, whoever asked for it.
         let devices_stop = eventfd()?;
-        let cores = cores(&config, session)?;
+        let cores = cores(&mut config, vsock_listener, &session.counters)?;
         let mut devices = Devices::connect(&vm, slots, &memory, cores, borrow(&devices_stop), &session.counters)?;
 
         let cmdline = cmdline(&devices.cmdline, &config.cmdline_extra);
-        let machine =
-            boot::Machine { memory_bytes, vcpus: config.vcpus, devices: devices.count(), cmdline: &cmdline };
+        let machine = boot::Machine { memory_bytes, vcpus: config.vcpus, devices: devices.count(), cmdline: &cmdline };
         boot::load(&memory, &machine, &config.kernel, &config.initramfs)?;
         let shared = Arc::new(share(&vm, session, devices.take_bus())?);
         let vcpus = start_vcpus(&kvm, &vm, &config, &shared)?;
@@ -106,9 +118,23 @@ fn map_memory(bytes: u64, huge_pages: bool) -> anyhow::Result<GuestMemoryMmap> {
     Ok(GuestMemoryMmap::from_regions(regions)?)
 }
 
-/// The device cores the configuration asks for, in the order in which the guest finds them.
-fn cores(_config: &Config, _session: &Session) -> anyhow::Result<Vec<NamedCore>> {
-    Ok(Vec::new())
+/// The device cores the configuration asks for, in the order in which the guest finds them; takes the disks' files.
+fn cores(config: &mut Config, vsock_listener: UnixListener, counters: &Counters) -> anyhow::Result<Vec<NamedCore>> {
+    let vsock = VsockDevice::new(config.vsock.guest_cid.get(), &config.vsock.uds, vsock_listener, counters)
+        .context("make the vsock device")?;
+    let mut cores: Vec<NamedCore> = vec![("vsock".to_owned(), Box::new(vsock))];
+    for share in &config.shares {
+        let core = FsDevice::new(&share.tag, &confine::share_root(&share.tag), share.caching, counters)
+            .with_context(|| format!("make the virtio-fs device of share {}", share.tag))?;
+        cores.push((format!("fs.{}", share.tag), Box::new(core)));
+    }
+    for disk in config.disks.drain(..) {
+        let core = BlockDevice::new(disk.file, disk.read_only, &disk.serial, counters)
+            .with_context(|| format!("make a disk of {}", disk.path.display()))?;
+        cores.push((format!("block.{}", disk.serial), Box::new(core)));
+    }
+    cores.push(("rng".to_owned(), Box::new(RngDevice::new(counters))));
+    Ok(cores)
 }
 
 fn cmdline(devices: &str, extra: &str) -> String {
@@ -120,7 +146,7 @@ fn cmdline(devices: &str, extra: &str) -> String {
     cmdline
 }
 
-fn share(vm: &VmFd, session: &Session, bus: crate::virtio::mmio::bus::MmioBus) -> anyhow::Result<Shared> {
+fn share(vm: &VmFd, session: &Session, bus: MmioBus) -> anyhow::Result<Shared> {
     let serial_interrupt = eventfd()?;
     vm.register_irqfd(&serial_interrupt, layout::SERIAL_IRQ).context("connect the serial port's interrupt line")?;
     Ok(Shared {
