@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn memory_out_of_range_is_refused_with_the_limits() {
         assert!(MemoryLimit::new(16 << 20, HOST).unwrap().vm_mib() >= MEMORY_MIN_MIB);
-        let most = MemoryLimit::new(7896 << 20, HOST).unwrap();
+        let most = MemoryLimit::new(7897 << 20, HOST).unwrap();
         assert!(most.vm_mib() <= HOST.memory_mib);
         for wrong in [0, 15 << 20, 8192 << 20, u64::MAX] {
             let error = MemoryLimit::new(wrong, HOST).unwrap_err().to_string();
-            assert!(error.contains("from 16 to 7896 MiB") && error.contains("8192"), "{error}");
+            assert!(error.contains("from 16 to 7897 MiB") && error.contains("8192"), "{error}");
         }
     }
 }

@@ -6,6 +6,8 @@ mod tests;
 
 use serde_json::{Value, json};
 
+pub use self::defaults::PATH as DEFAULT_PATH;
+
 use crate::resources::{CPU_PERIOD_US, CpuLimit, MemoryLimit};
 use crate::terminal::TerminalSize;
 
