@@ -40,7 +40,8 @@ pub(crate) fn find(marker: &str, directory: &Path, runtime: &Path, data: &Path) 
         .into_iter()
         .map(|process| format!("process {}: {}", process.pid, process.command_line))
         .collect();
-    left.extend(entries(runtime).into_iter().map(|name| format!("{}/{name}", runtime.display())));
+    let sandboxes = runtime.join("sandboxes");
+    left.extend(entries(&sandboxes).into_iter().map(|name| format!("{}/{name}", sandboxes.display())));
     left.extend(mounts(directory).into_iter().map(|mount| format!("mount {mount}")));
     left.extend(loop_devices(directory).into_iter().map(|device| format!("loop device {device}")));
     // Another test of this process may be filling the shared store.
@@ -84,7 +85,7 @@ fn loop_devices(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Half-made things in an image store: whatever lies in its `ingest` directory.
+/// Half-made things in an image store: layers being unpacked. A download that was cut short stays, to be continued.
 fn unfinished(data: &Path) -> Vec<String> {
-    entries(&data.join("ingest")).into_iter().map(|name| format!("{}/ingest/{name}", data.display())).collect()
+    entries(&data.join("staging")).into_iter().map(|name| format!("{}/staging/{name}", data.display())).collect()
 }
