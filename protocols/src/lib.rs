@@ -17,6 +17,7 @@ mod generated {
         unreachable_pub,
         unused_mut,
         clippy::all,
+        clippy::allow_attributes_without_reason,
         clippy::unwrap_used,
         clippy::expect_used,
         clippy::indexing_slicing,
