@@ -10,6 +10,7 @@ mod config;
 mod confine;
 mod console;
 mod counters;
+mod emulated;
 mod kvm;
 mod run;
 mod supervisor;

@@ -11,6 +11,7 @@ use bulkhead_protocols::vm;
 
 use crate::accelerator::{Accelerator, GuestEnd, Session};
 use crate::config::Config;
+use crate::emulated::Emulated;
 use crate::kvm::KvmAccelerator;
 use crate::supervisor::{Lifeline, Supervisor};
 
@@ -51,7 +52,7 @@ fn run(config: Config, lifeline: Option<Lifeline>) -> anyhow::Result<GuestEnd> {
     let supervision = supervisor.start().context("start the supervisor")?;
     let accelerator: Box<dyn Accelerator> = match config.accelerator {
         vm::Accelerator::Kvm => Box::new(KvmAccelerator::launch(config)?),
-        vm::Accelerator::Emulated => anyhow::bail!("the emulated accelerator is not part of this build"),
+        vm::Accelerator::Emulated => Box::new(Emulated::launch(config)?),
     };
     let end = accelerator.run(&session);
     session.set_phase(Phase::Stopped);

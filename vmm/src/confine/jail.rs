@@ -17,7 +17,8 @@ use crate::config::{Entry, Share};
 
 /// The directory of the runtime directory on which the new root is built; empty for everybody else.
 const NEW_ROOT: &str = "root";
-const PROC_OPTIONS: &std::ffi::CStr = c"subset=pid";
+/// By which the file server opens again what it holds.
+const DESCRIPTORS: &str = "/proc/self/fd";
 
 /// Builds the new root, enters it, and lets go of the old one.
 pub(super) fn enter(shares: &[Share], runtime_dir: &Path) -> Result<(), ConfineError> {
@@ -28,6 +29,9 @@ pub(super) fn enter(shares: &[Share], runtime_dir: &Path) -> Result<(), ConfineE
     // Clones of what is shared, taken while the host's tree is in sight.
     let entries = shares.iter().map(clone_entries).collect::<Result<Vec<_>, _>>()?;
     let runtime = step(clone_tree(runtime_dir), || format!("bind {}", runtime_dir.display()))?;
+    // Not all of /proc, nor of /proc/self: the entries of processes and threads outside lead back there.
+    let descriptors = step(clone_tree(Path::new(DESCRIPTORS)), || format!("bind {DESCRIPTORS}"))?;
+    let mounts = step(clone_tree(Path::new("/proc/thread-self/mountinfo")), || "bind the list of mounts".to_owned())?;
 
     let new_root = runtime_dir.join(NEW_ROOT);
     step(make_directory(&new_root), || format!("create {}", new_root.display()))?;
@@ -38,8 +42,8 @@ pub(super) fn enter(shares: &[Share], runtime_dir: &Path) -> Result<(), ConfineE
     step(unmount(".", UnmountFlags::DETACH), || "let go of the host's tree".to_owned())?;
     step(chdir("/"), || "enter the new root".to_owned())?;
 
-    step(make_directory(Path::new("/proc")), || "create /proc".to_owned())?;
-    step(mount("proc", "/proc", "proc", flags, Some(PROC_OPTIONS)), || "mount /proc".to_owned())?;
+    place(&descriptors, Path::new(DESCRIPTORS), true)?;
+    place(&mounts, Path::new("/proc/self/mountinfo"), false)?;
     for (share, entries) in shares.iter().zip(entries) {
         place_entries(share, entries)?;
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  /                 tmpfs, read-only: nothing of the host's tree
-//!  ├─ proc           this machine's processes, no /proc/sys (file handles are resolved through it)
+//!  ├─ proc/self      fd and mountinfo: file handles are resolved through them
 //!  ├─ shares/<tag>/  one mount per entry: nodev, nosuid, noexec, read-only where the configuration says so
 //!  └─ <runtime_dir>  sockets and the console's last lines
 //! ```
@@ -22,6 +22,8 @@ mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Share;
 
@@ -46,6 +48,10 @@ fn remedy(error: &io::Error) -> &'static str {
 /// Call it once, on the thread that will make all device and vCPU threads, after everything else on the host has been
 /// opened. [`share_root`] tells where each share is afterwards; `runtime_dir` stays where it is.
 pub(crate) fn enter(shares: &[Share], runtime_dir: &Path) -> Result<(), ConfineError> {
+    // Files that the guest has open cost a descriptor each.
+    let limit = getrlimit(Resource::Nofile);
+    let greatest = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    step(setrlimit(Resource::Nofile, greatest), || "raise the limit of open files".to_owned())?;
     jail::enter(shares, runtime_dir)?;
     capabilities::drop_unneeded()
 }

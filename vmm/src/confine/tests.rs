@@ -77,15 +77,34 @@ fn read_only_entries_cannot_be_written() {
 
 #[test]
 fn capabilities_are_gone_for_good() {
-    let status = confined(|_| fs::read_to_string("/proc/thread-self/status").unwrap());
-    let field = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().to_owned()
-    };
-    let permitted = u64::from_str_radix(&field("CapPrm:"), 16).unwrap();
-    let sys_ptrace_and_mknod = 1 << 19 | 1 << 27;
-    assert_eq!(permitted & sys_ptrace_and_mknod, 0);
-    assert_eq!(field("NoNewPrivs:"), "1");
+    use rustix::thread::{CapabilitySet, capabilities, no_new_privs};
+    let (kept, no_new_privs) = confined(|_| (capabilities(None).unwrap(), no_new_privs().unwrap()));
+    assert!(!kept.permitted.intersects(CapabilitySet::SYS_PTRACE | CapabilitySet::MKNOD));
+    assert!(kept.inheritable.is_empty());
+    assert!(no_new_privs);
+}
+
+#[test]
+fn an_overlay_whiteout_is_the_only_device_that_can_be_made() {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let made = confined(|_| {
+        [makedev(1, 3), 0].map(|number| {
+            mknodat(CWD, share_root("volumes").join("0/d"), FileType::CharacterDevice, Mode::RUSR, number)
+        })
+    });
+    assert_eq!(made, [Err(rustix::io::Errno::PERM), Ok(())]);
+}
+
+#[test]
+fn no_path_leads_out() {
+    use std::os::unix::fs::MetadataExt;
+    confined(|_| {
+        let identity = |path: &str| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).unwrap();
+        assert_eq!(identity("/"), identity("/../../.."));
+        let mut names: Vec<_> = fs::read_dir("/proc/self").unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["fd", "mountinfo"], "/proc/self/task leads to threads outside");
+    });
 }
 
 #[test]

@@ -58,11 +58,7 @@ pub(crate) struct Served {
 
 impl Served {
     /// Starts to serve `core` on `endpoint`. Its threads are made here: call it after the process is confined.
-    pub(crate) fn start(
-        endpoint: Endpoint,
-        core: Box<dyn DeviceCore>,
-        failure: Arc<Failure>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(endpoint: Endpoint, core: Box<dyn DeviceCore>, failure: Arc<Failure>) -> anyhow::Result<Self> {
         let Endpoint { name, listener, peer } = endpoint;
         // QEMU has its own copy by now; ours would keep the connection open after QEMU's end.
         drop(peer);
@@ -97,9 +93,7 @@ fn qemu_is_gone(error: &vhost_user_backend::Error) -> bool {
     use vhost::vhost_user::Error;
     matches!(
         error,
-        vhost_user_backend::Error::HandleRequest(
-            Error::Disconnected | Error::PartialMessage | Error::SocketBroken(_)
-        )
+        vhost_user_backend::Error::HandleRequest(Error::Disconnected | Error::PartialMessage | Error::SocketBroken(_))
     )
 }
 

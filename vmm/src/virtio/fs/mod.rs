@@ -1,26 +1,27 @@
-//! virtio-fs (virtio 1.2, section 5.11): one share, one device.
+//! virtio-fs (virtio 1.2, section 5.11): one share of host files for the guest.
 //!
 //! ```text
-//!  queue 0 (hiprio)  ─┐                   ┌─ policy: refuse what the share must not do ─> -EROFS, -EPERM
-//!  queue 1 (request) ─┴─> device: header ─┤
-//!                                         └─ server: FUSE on the host directory ─> reply
-//!                                                └─ absent name in an immutable share: a negative entry
+//! guest queues <-> device (chains) <-> FUSE server (library) <-> share (what we allow) <-> passthrough (library) <-> host
 //! ```
 //!
-//! - `spec`: FUSE opcodes and the two replies written here.
-//! - `policy`: which requests a share refuses before they reach the file server.
-//! - `server`: the file server of one share, `fuse-backend-rs` with options chosen per [`Caching`].
-//! - `device`: the device core.
+//! The root of a share is a directory that [`crate::confine`] has built: its entries are mounts of host directories and
+//! files, read-only where they must be. The guest's kernel checks permissions; we act for the uid and gid it names.
 //!
-//! The file server sees the host through the process's mount namespace; `confine` has made that hold the shares alone.
+//! # What a guest can make us keep
 //!
-//! [`Caching`]: bulkhead_protocols::vm::Caching
+//! One record (about 300 bytes, no descriptor where the host's file system has file handles) for each file it has
+//! looked up and not forgotten, and about 100 bytes for each file it ever looked up, so that a file keeps its inode
+//! number. Both are bounded by the files it can see or create. Open files are bounded by the process's descriptors.
+//!
+//! # What is not there
+//!
+//! File locks are local to the guest. Access control lists do not take part in its permission checks. A mapping of a
+//! live file does not see what the host writes later.
 
 mod device;
 mod policy;
-mod server;
-mod spec;
-
+mod requests;
+mod share;
 #[cfg(test)]
 mod tests;
 

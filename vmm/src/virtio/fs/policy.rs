@@ -1,65 +1,86 @@
-//! Which requests a share refuses before they reach the file server.
-//!
-//! The mounts of the share enforce read-only too; this is the second wall, and it covers what a mount cannot: device
-//! nodes and host-privileged extended attributes, which root in a guest must not leave on the host.
+//! How a guest may cache a share: the two sets of FUSE options, chosen one by one.
+
+use std::time::Duration;
 
 use bulkhead_protocols::vm::Caching;
-use rustix::io::Errno;
+use fuse_backend_rs::abi::fuse_abi::FsOptions;
+use fuse_backend_rs::passthrough::{CachePolicy, Config};
 
-use super::spec;
+/// For ever, in seconds that no kernel's clock arithmetic overflows on: ten years.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Bytes of a request that the policy looks at: header, `struct fuse_setxattr_in` in its short form, and the start of
-/// the attribute's name.
-pub(super) const PREFIX_LEN: usize = spec::IN_HEADER_LEN + 8 + TRUSTED.len();
+/// What the guest's kernel is offered.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// FUSE_INIT flags, as far as the guest's kernel has them.
+    pub(super) options: FsOptions,
+    /// Nothing may be written through this share, whatever its mounts allow.
+    pub(super) read_only: bool,
+    /// How long a name that does not exist need not be asked for again.
+    pub(super) negative_timeout: Option<Duration>,
+}
 
-const TRUSTED: &[u8] = b"trusted.";
+/// Options that serve both kinds: parallel lookups, requests of 1 MiB, names and attributes in one answer.
+const COMMON: FsOptions = FsOptions::ASYNC_READ
+    .union(FsOptions::PARALLEL_DIROPS)
+    .union(FsOptions::BIG_WRITES)
+    .union(FsOptions::MAX_PAGES)
+    .union(FsOptions::ASYNC_DIO)
+    .union(FsOptions::DO_READDIRPLUS)
+    .union(FsOptions::READDIRPLUS_AUTO)
+    .union(FsOptions::INIT_EXT);
 
-/// Opcodes that change the share.
-const CHANGES: &[u32] = &[
-    spec::SETATTR,
-    spec::SYMLINK,
-    spec::MKNOD,
-    spec::MKDIR,
-    spec::UNLINK,
-    spec::RMDIR,
-    spec::RENAME,
-    spec::LINK,
-    spec::WRITE,
-    spec::SETXATTR,
-    spec::REMOVEXATTR,
-    spec::CREATE,
-    spec::FALLOCATE,
-    spec::RENAME2,
-    spec::COPY_FILE_RANGE,
-    spec::TMPFILE,
-];
-
-/// Why the request must not be carried out, `None` if it may. `prefix` is the request's beginning, [`PREFIX_LEN`] bytes
-/// or all there are.
-pub(super) fn refusal(caching: Caching, opcode: u32, prefix: &[u8]) -> Option<Errno> {
-    if caching == Caching::Immutable && CHANGES.contains(&opcode) {
-        return Some(Errno::ROFS);
-    }
-    let body = prefix.get(spec::IN_HEADER_LEN..).unwrap_or_default();
-    match opcode {
-        spec::MKNOD if is_device_node(body) => Some(Errno::PERM),
-        spec::SETXATTR if body.get(8..).is_some_and(|name| name.starts_with(TRUSTED)) => Some(Errno::PERM),
-        spec::REMOVEXATTR if body.starts_with(TRUSTED) => Some(Errno::PERM),
-        _ => None,
+impl Policy {
+    /// The policy of a share.
+    pub(super) fn new(caching: Caching) -> Self {
+        match caching {
+            Caching::Immutable => Self {
+                // Opens need no request, so that a warm open, read and close is silent.
+                options: COMMON
+                    | FsOptions::CACHE_SYMLINKS
+                    | FsOptions::ZERO_MESSAGE_OPEN
+                    | FsOptions::ZERO_MESSAGE_OPENDIR,
+                read_only: true,
+                negative_timeout: Some(FOREVER),
+            },
+            Caching::Live => Self {
+                // Without AUTO_INVAL_DATA: it would ask for attributes on every read; an open drops the data anyway.
+                // Without WRITEBACK_CACHE: the host must see a write when it is done.
+                options: COMMON | FsOptions::ATOMIC_O_TRUNC | FsOptions::HANDLE_KILLPRIV_V2,
+                read_only: false,
+                negative_timeout: None,
+            },
+        }
     }
 }
 
-/// `struct fuse_mknod_in` begins with mode and rdev; a character device 0:0 is an overlay whiteout, not a device.
-fn is_device_node(body: &[u8]) -> bool {
-    let (Some(mode), Some(rdev)) = (word(body, 0), word(body, 4)) else { return false };
-    match mode & libc::S_IFMT {
-        libc::S_IFBLK => true,
-        libc::S_IFCHR => rdev != 0,
-        _ => false,
+/// The passthrough library's settings for a share whose root is `root_dir`.
+pub(super) fn passthrough(caching: Caching, root_dir: String) -> Config {
+    let immutable = caching == Caching::Immutable;
+    let timeout = if immutable { FOREVER } else { Duration::ZERO };
+    Config {
+        root_dir,
+        entry_timeout: timeout,
+        attr_timeout: timeout,
+        dir_entry_timeout: None,
+        dir_attr_timeout: None,
+        cache_policy: if immutable { CachePolicy::Always } else { CachePolicy::Auto },
+        no_open: immutable,
+        no_opendir: immutable,
+        writeback: false,
+        killpriv_v2: !immutable,
+        // Overlay file systems in the guest read their marks (opaque directories) from extended attributes.
+        xattr: true,
+        // A descriptor per inode would end at a few thousand files.
+        inode_file_handles: true,
+        // The share's root is opened when the guest's kernel says hello, and names are checked there.
+        do_import: true,
+        // A guest's direct I/O bypasses its own cache; the alignment rules of the host's file system are not its business.
+        allow_direct_io: false,
+        use_host_ino: false,
+        enable_mntid: false,
+        no_readdir: false,
+        seal_size: false,
+        dax_file_size: None,
     }
-}
-
-fn word(bytes: &[u8], offset: usize) -> Option<u32> {
-    let bytes = bytes.get(offset..offset.checked_add(4)?)?;
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }

@@ -11,13 +11,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use virtio_bindings::bindings::virtio_config::VIRTIO_F_VERSION_1;
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT, Reader, Writer};
+use virtio_queue::{Queue, QueueOwnedT, QueueT, Reader, Writer};
 use vm_memory::GuestMemoryMmap;
 
 use super::connection::PAYLOAD_MAX;
 use super::muxer::Muxer;
 use super::spec::{DEVICE_TYPE, HEADER_BYTES, Header, Op, RX_QUEUE, TX_QUEUE};
 use crate::counters::{Counter, Counters};
+use crate::virtio::chain::next_chain;
 use crate::virtio::core::{CoreError, DeviceCore, Signals};
 
 /// Queue sizes: receive, transmit, event. The guest keeps a 4 KiB buffer in each slot of the receive queue.
@@ -125,8 +126,9 @@ impl VsockDevice {
         reader.read_exact(&mut bytes).map_err(|_| protocol(TX_QUEUE, "a packet shorter than its header"))?;
         let header = Header::decode(&bytes).ok_or_else(|| protocol(TX_QUEUE, "a packet shorter than its header"))?;
         let len = if header.op == Some(Op::Data) { header.len as usize } else { 0 };
-        let payload = self.scratch.get_mut(..len).ok_or_else(|| {
-            CoreError::Protocol { queue: TX_QUEUE, what: format!("a payload of {len} bytes, at most {PAYLOAD_MAX} fit") }
+        let payload = self.scratch.get_mut(..len).ok_or_else(|| CoreError::Protocol {
+            queue: TX_QUEUE,
+            what: format!("a payload of {len} bytes, at most {PAYLOAD_MAX} fit"),
         })?;
         reader.read_exact(payload).map_err(|_| protocol(TX_QUEUE, "a packet shorter than its header says"))?;
         self.meters.tx_packets.increment();
@@ -219,18 +221,6 @@ impl DeviceCore for VsockDevice {
 /// The queue, if the driver has set it up: QEMU serves the event queue itself and never hands it over.
 fn ready_queue<'a>(queues: &'a mut [&mut Queue], index: usize) -> Option<&'a mut Queue> {
     queues.get_mut(index).map(|queue| &mut **queue).filter(|queue| queue.ready())
-}
-
-/// The next chain; if there is none, the guest is asked to kick when there is.
-fn next_chain<'a>(
-    queue: &mut Queue,
-    memory: &'a GuestMemoryMmap,
-) -> Result<Option<DescriptorChain<&'a GuestMemoryMmap>>, virtio_queue::Error> {
-    if let Some(chain) = queue.iter(memory)?.next() {
-        return Ok(Some(chain));
-    }
-    // A chain may have slipped in before the guest saw that it should kick.
-    Ok(if queue.enable_notification(memory)? { queue.iter(memory)?.next() } else { None })
 }
 
 fn protocol(queue: usize, what: &str) -> CoreError {

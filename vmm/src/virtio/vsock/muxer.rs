@@ -180,8 +180,7 @@ impl Muxer {
     fn insert(&mut self, kind: Kind, by_guest: bool) -> io::Result<u64> {
         let id = self.next_socket;
         self.next_socket += 1;
-        let flags =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let stream = match &kind {
             Kind::Handshake(handshake) => &handshake.stream,
             Kind::Connection(connection) => connection.stream(),
@@ -330,12 +329,7 @@ impl Muxer {
 
     /// The next packet for the guest: one from each socket in turn. A payload, at most `room` bytes, is put at the start
     /// of `scratch`.
-    pub(super) fn next_packet(
-        &mut self,
-        room: usize,
-        scratch: &mut [u8],
-        now: Instant,
-    ) -> io::Result<Option<Header>> {
+    pub(super) fn next_packet(&mut self, room: usize, scratch: &mut [u8], now: Instant) -> io::Result<Option<Header>> {
         if let Some(ports) = self.resets.pop_front() {
             return Ok(Some(self.header(ports, Op::Reset)));
         }
