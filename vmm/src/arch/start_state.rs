@@ -57,18 +57,27 @@ pub(crate) fn registers(entry_gpa: u64) -> kvm_regs {
 
 /// Changes the reset state's special registers to those of the boot vCPU.
 pub(crate) fn set_special_registers(registers: &mut kvm_sregs) {
-    let code = segment(CODE_SELECTOR, 0xb, true);
+    set_segments(registers, true);
+    registers.cr3 = layout::PML4.raw_value();
+    registers.cr4 |= CR4_PHYSICAL_ADDRESS_EXTENSION;
+    registers.cr0 |= CR0_PROTECTION | CR0_EXTENSION_TYPE | CR0_PAGING;
+    registers.efer |= EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE;
+}
+
+/// Changes the reset state's special registers to 32-bit protected mode without paging, with the same descriptor table.
+pub(crate) fn set_protected_mode(registers: &mut kvm_sregs) {
+    set_segments(registers, false);
+    registers.cr0 |= CR0_PROTECTION | CR0_EXTENSION_TYPE;
+}
+
+fn set_segments(registers: &mut kvm_sregs, long_mode: bool) {
     let data = segment(DATA_SELECTOR, 0x3, false);
-    registers.cs = code;
+    registers.cs = segment(CODE_SELECTOR, 0xb, long_mode);
     (registers.ds, registers.es, registers.fs, registers.gs, registers.ss) = (data, data, data, data, data);
     registers.gdt.base = layout::GDT.raw_value();
     registers.gdt.limit = 4 * 8 - 1;
     registers.idt.base = 0;
     registers.idt.limit = 0;
-    registers.cr3 = layout::PML4.raw_value();
-    registers.cr4 |= CR4_PHYSICAL_ADDRESS_EXTENSION;
-    registers.cr0 |= CR0_PROTECTION | CR0_EXTENSION_TYPE | CR0_PAGING;
-    registers.efer |= EFER_LONG_MODE_ENABLE | EFER_LONG_MODE_ACTIVE;
 }
 
 /// A flat segment as the descriptor of that selector would load it.
