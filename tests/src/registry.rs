@@ -88,6 +88,19 @@ impl Registry {
         reference
     }
 
+    /// The digest of the manifest that a pushed reference names.
+    ///
+    /// # Panics
+    ///
+    /// If `skopeo` fails.
+    pub fn digest(&self, reference: &str) -> String {
+        let mut command = Command::new("skopeo");
+        command.args(["inspect", "--tls-verify=false", "--format={{.Digest}}"]).arg(format!("docker://{reference}"));
+        let output = command.stdin(Stdio::null()).output().expect("skopeo is installed: apt-get install skopeo");
+        assert!(output.status.success(), "skopeo failed:\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// Files of the registry's blobs, largest first: a test may spoil one.
     ///
     /// # Panics
