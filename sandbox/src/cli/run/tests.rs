@@ -84,7 +84,7 @@ fn wrong_flags_are_refused_with_the_reason() {
         (&["--name", "a b", "i"], "not a sandbox name"),
         (&["--accel", "xen", "i"], "emulated"),
         (&["--no-such-flag", "i"], "--no-such-flag"),
-        (&["--hostname", "-x", "i"], "host name"),
+        (&["--hostname", "a_b", "i"], "host name"),
         (&["--rm"], "IMAGE"),
     ] {
         let error = parse(words).unwrap_err();
