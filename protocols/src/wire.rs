@@ -45,7 +45,8 @@ pub const SCRATCH_SERIAL: &str = "scratch";
 /// The kernel command line common to both accelerators; the vmm adds its devices, the caller its extras.
 ///
 /// `panic=-1` reboots at once on a panic, which ends the VM; `reboot=t` makes that a triple fault, which needs no device.
-pub const KERNEL_CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check tsc=reliable random.trust_cpu=on 8250.nr_uarts=1 rdinit=/init";
+/// `swiotlb=noforce`: no 64 MiB of bounce buffers in guests above 3 GiB; virtio-mmio devices reach all memory.
+pub const KERNEL_CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=t no_timer_check tsc=reliable random.trust_cpu=on 8250.nr_uarts=1 swiotlb=noforce rdinit=/init";
 
 /// Least guest memory in MiB with which kernel and agent start a container.
 pub const MEMORY_MIN_MIB: u32 = 64;
