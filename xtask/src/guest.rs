@@ -49,7 +49,7 @@ fn kernel(paths: &Paths) -> anyhow::Result<guest_kernel::Kernel> {
     let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let options = guest_kernel::Options {
         cache: paths.cache.clone(),
-        source: None,
+        source: guest_kernel::source::Given::from_environment(),
         extra_fragments: Vec::new(),
         jobs,
         progress: &guest_kernel::print_to_stderr,
