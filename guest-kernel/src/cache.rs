@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compile::{Built, Toolchain};
 use crate::fragment::Fragments;
+use crate::progress::{Reporter, Step};
 use crate::{BUILDER_REVISION, Error, Kernel, Manifest};
 
 /// What the cache key of a kernel is made of, apart from its source.
@@ -70,10 +71,13 @@ impl Store {
     }
 
     /// Waits until no other process builds this kernel, and prepares an empty work folder for it.
-    pub(crate) fn lock(&self, hash: &str) -> Result<Slot, Error> {
+    pub(crate) fn lock(&self, hash: &str, reporter: &Reporter<'_>) -> Result<Slot, Error> {
         let path = self.root.join(format!(".{hash}.lock"));
         let lock = File::create(&path).map_err(Error::io("create", &path))?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|errno| Error::io("lock", &path)(errno.into()))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            reporter.report(Step::Wait, 0);
+            flock(&lock, FlockOperation::LockExclusive).map_err(|errno| Error::io("lock", &path)(errno.into()))?;
+        }
         let slot = Slot {
             work: self.root.join(format!(".{hash}.work")),
             entry: self.root.join(hash),
@@ -167,11 +171,30 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         let left_by_a_killed_build = folder.path().join("kernel/.abc.work/source");
         fs::create_dir_all(&left_by_a_killed_build).unwrap();
-        let slot = store.lock("abc").unwrap();
+        let sink = |_: &crate::Progress| ();
+        let slot = store.lock("abc", &Reporter::new(&sink)).unwrap();
         assert!(!left_by_a_killed_build.exists());
         let work = slot.work_dir().to_path_buf();
         assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
         drop(slot);
         assert!(!work.exists());
+    }
+
+    #[test]
+    fn who_has_to_wait_for_another_build_is_told_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let quiet = |_: &crate::Progress| ();
+        let first = store.lock("abc", &Reporter::new(&quiet)).unwrap();
+        let (told, was_told) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let sink = move |progress: &crate::Progress| told.send(progress.step).unwrap();
+                store.lock("abc", &Reporter::new(&sink)).map(|_| ())
+            });
+            assert_eq!(was_told.recv(), Ok(Step::Wait));
+            drop(first);
+            waiting.join().unwrap().unwrap();
+        });
     }
 }

@@ -80,7 +80,7 @@ pub fn build(options: &Options<'_>) -> Result<Kernel, Error> {
     let report = progress::Reporter::new(options.progress);
     let found = source::obtain(&candidates, &options.cache, &report)?;
     let hash = keys.for_source(&found.sha256);
-    let slot = store.lock(&hash)?;
+    let slot = store.lock(&hash, &report)?;
     // Another process may have built it while this one waited.
     if let Some(kernel) = store.get(&hash)? {
         return Ok(kernel);

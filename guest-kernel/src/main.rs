@@ -34,7 +34,7 @@ struct Build {
     #[arg(long, env = "BULKHEAD_CACHE")]
     cache: Option<PathBuf>,
     /// Kernel source tarball [default: Debian's linux-source-6.12, else kernel.org]
-    #[arg(long, env = "BULKHEAD_KERNEL_SOURCE")]
+    #[arg(long, env = source::Given::VARIABLE)]
     source: Option<PathBuf>,
     /// SHA-256 of a source that is not one of the pinned ones
     #[arg(long, requires = "source")]

@@ -14,6 +14,8 @@ pub enum Step {
     Download,
     /// Comparing the source's digest.
     Verify,
+    /// Another process builds the same kernel; its result will do.
+    Wait,
     /// Unpacking the source.
     Unpack,
     /// Making and checking the configuration.
@@ -29,6 +31,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Download => "downloading the source",
             Self::Verify => "checking the source's digest",
+            Self::Wait => "waiting for another process that builds the same kernel",
             Self::Unpack => "unpacking the source",
             Self::Configure => "configuring",
             Self::Compile => "compiling",

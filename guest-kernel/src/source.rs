@@ -62,6 +62,18 @@ pub struct Given {
     pub sha256: Option<String>,
 }
 
+impl Given {
+    /// Environment variable that names a tarball.
+    pub const VARIABLE: &'static str = "BULKHEAD_KERNEL_SOURCE";
+
+    /// The tarball that the environment names; it must be one of the [`PINNED`] ones.
+    #[must_use]
+    pub fn from_environment() -> Option<Self> {
+        let path = std::env::var_os(Self::VARIABLE).filter(|path| !path.is_empty())?;
+        Some(Self { path: path.into(), sha256: None })
+    }
+}
+
 /// A source that may be used: what it is, and where it should be.
 #[derive(Debug, Clone)]
 pub struct Candidate {
