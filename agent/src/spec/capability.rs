@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn every_capability_of_the_specification_is_known() {
-        let json = serde_json::json!({ "bounding": NAMES.map(|name| format!("CAP_{name}")) });
+        let names: Vec<String> = NAMES.iter().map(|name| format!("CAP_{name}")).collect();
+        let json = serde_json::json!({ "bounding": names });
         let sets: LinuxCapabilities = serde_json::from_value(json).unwrap();
         assert_eq!(plan(Some(&sets)).unwrap().bounding, (1 << NAMES.len()) - 1);
     }
