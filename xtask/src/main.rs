@@ -3,6 +3,7 @@
 //! Every command brings in what it needs first ([`packages`]), prints one line per step with the time it took ([`step`])
 //! and keeps what is expensive in a cache whose folders are named by a hash of what went into them ([`paths`]).
 
+mod bench;
 mod cargo;
 mod check;
 mod demo;
@@ -42,6 +43,8 @@ enum Command {
     Guest,
     /// Build everything and stage an installation in target/dist.
     Dist,
+    /// Measure what a sandbox costs, and write it into docs/benchmarks.md.
+    Bench(bench::BenchArguments),
     /// Run a command, or a shell, in a VM that has a real hardware-style KVM.
     Lab(lab::LabArguments),
 }
@@ -75,6 +78,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             println!("{}", dist::build(&paths)?.prefix.display());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Bench(arguments) => bench::command(&paths, &arguments),
         Command::Lab(arguments) => lab::command(&paths, arguments),
     }
 }
