@@ -211,3 +211,17 @@ pub(crate) fn tree(dir: &Path) -> Vec<String> {
     found.sort();
     found
 }
+
+/// A tmpfs of a given size that is mounted nowhere: it lives as long as the descriptor, at the path given with it.
+pub(crate) fn small_tmpfs(size: &str) -> (std::os::fd::OwnedFd, PathBuf) {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    };
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    fsconfig_set_string(context.as_fd(), "size", size).unwrap();
+    fsconfig_create(context.as_fd()).unwrap();
+    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+    let path = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    (mount, path)
+}

@@ -231,7 +231,7 @@ fn unpack_one(job: &Job, index: usize, blob: &LayerBlob, diff_id: Digest) -> Res
         job.progress.event(ProgressEvent::Unpacking { layer: index, done_bytes, total_bytes });
     };
     let observer = Observer { cancelled: &job.cancelled, read: &report };
-    match unpack::unpack(blob, diff_id, &staging.fs(), &observer) {
+    match unpack::unpack(blob, diff_id, &staging.fs(), job.store.root(), &observer) {
         Ok((stats, implicit)) => Ok(Some(Staged { staging, stats, implicit })),
         // Another command that was done with the same layer has dropped the download under us.
         Err(_) if is_present() => Ok(None),

@@ -120,13 +120,7 @@ impl Puller {
             };
             attempts = if partial.done_bytes > before { 1 } else { attempts + 1 };
             if attempts >= ATTEMPTS {
-                return Err(RegistryError::BrokeOff {
-                    digest: layer.digest,
-                    registry: self.client.registry(),
-                    done_bytes: partial.done_bytes,
-                    total_bytes: layer.size_bytes,
-                    reason,
-                });
+                return Err(self.broke_off(partial, layer, reason));
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -141,21 +135,35 @@ impl Puller {
         layer: &FoundLayer,
     ) -> Result<Response, RegistryError> {
         let what = format!("blobs/{}", layer.digest);
-        if partial.done_bytes > 0 {
-            let range = (RANGE, format!("bytes={}-", partial.done_bytes));
-            let response = self.client.get(&what, &[range]).await?;
-            let expected = format!("bytes {}-", partial.done_bytes);
-            let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
-            let fits = range.is_some_and(|range| range.starts_with(&expected));
-            if response.status() == StatusCode::PARTIAL_CONTENT && fits {
-                return Ok(response);
-            }
-            partial.restart().map_err(|source| store.failed("empty", &partial.path, source))?;
-            if response.status() == StatusCode::OK {
-                return Ok(response);
-            }
+        if partial.done_bytes == 0 {
+            return self.client.get(&what, &[]).await;
+        }
+        let range = (RANGE, format!("bytes={}-", partial.done_bytes));
+        let response = self.client.get(&what, &[range]).await?;
+        let expected = format!("bytes {}-", partial.done_bytes);
+        let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+        let fits = range.is_some_and(|range| range.starts_with(&expected));
+        if response.status() == StatusCode::PARTIAL_CONTENT && fits {
+            return Ok(response);
+        }
+        if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && !partial.continued {
+            return Err(self.broke_off(partial, layer, "the registry has no more of it".to_owned()));
+        }
+        partial.restart().map_err(|source| store.failed("empty", &partial.path, source))?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
         }
         self.client.get(&what, &[]).await
+    }
+
+    fn broke_off(&self, partial: &Partial, layer: &FoundLayer, reason: String) -> RegistryError {
+        RegistryError::BrokeOff {
+            digest: layer.digest,
+            registry: self.client.registry(),
+            done_bytes: partial.done_bytes,
+            total_bytes: layer.size_bytes,
+            reason,
+        }
     }
 
     async fn receive(

@@ -71,7 +71,7 @@ pub enum UnpackError {
         needed_bytes: u64,
         /// What there is.
         free_bytes: u64,
-        /// Where the layer is unpacked.
+        /// The store.
         dir: PathBuf,
     },
     /// The disk is full.
@@ -81,7 +81,7 @@ pub enum UnpackError {
     DiskFull {
         /// Name of the entry, shortened.
         path: String,
-        /// Where the layer is unpacked.
+        /// The store.
         dir: PathBuf,
     },
     /// The bytes are not the ones that were asked for.

@@ -19,18 +19,18 @@ const DECLARED_CHECK_BYTES: u64 = 1024 * 1024;
 pub(super) struct Budget {
     /// On the file system where the layer goes.
     dir: OwnedFd,
-    /// The same for messages.
-    dir_path: PathBuf,
+    /// The store, as messages call it.
+    store: PathBuf,
     entries: u64,
 }
 
 impl Budget {
-    pub(super) fn new(dir: OwnedFd, dir_path: PathBuf) -> Self {
-        Self { dir, dir_path, entries: 0 }
+    pub(super) fn new(dir: OwnedFd, store: PathBuf) -> Self {
+        Self { dir, store, entries: 0 }
     }
 
-    pub(super) fn dir_path(&self) -> PathBuf {
-        self.dir_path.clone()
+    pub(super) fn store(&self) -> PathBuf {
+        self.store.clone()
     }
 
     /// One more file or directory.
@@ -50,7 +50,7 @@ impl Budget {
         if needed_bytes <= free_bytes {
             return Ok(());
         }
-        Err(UnpackError::Declared { path: excerpt_bytes(path), needed_bytes, free_bytes, dir: self.dir_path.clone() })
+        Err(UnpackError::Declared { path: excerpt_bytes(path), needed_bytes, free_bytes, dir: self.store.clone() })
     }
 }
 

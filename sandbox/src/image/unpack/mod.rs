@@ -73,15 +73,16 @@ pub(crate) struct LayerStats {
     pub(crate) opaque_root: bool,
 }
 
-/// Unpacks `blob` into the empty directory `into` and checks that its tar stream is the one that `diff_id` names.
+/// Unpacks `blob` into the empty directory `into`, which lies in `store`, and checks that its tar stream is the one that `diff_id` names.
 pub(crate) fn unpack(
     blob: &LayerBlob,
     diff_id: Digest,
     into: &Path,
+    store: &Path,
     observer: &Observer<'_>,
 ) -> Result<(LayerStats, ImplicitDirs), UnpackError> {
     let mut tar = TarReader::new(open_stream(blob, observer)?);
-    let mut tree = Tree::new(open_dir(into)?, Budget::new(open_dir(into)?, into.to_owned()));
+    let mut tree = Tree::new(open_dir(into)?, Budget::new(open_dir(into)?, store.to_owned()));
     let mut applier = Applier::new(&mut tree);
     while let Some(entry) = tar.next_entry()? {
         applier.apply(&entry, &mut tar)?;

@@ -259,7 +259,7 @@ impl Tree {
     pub(super) fn io_failed(&self, action: &'static str, path: &EntryPath, source: io::Error) -> UnpackError {
         let path = if path.is_root() { "/".to_owned() } else { excerpt_bytes(path.as_bytes()) };
         if is_disk_full(source.raw_os_error()) {
-            return UnpackError::DiskFull { path, dir: self.budget.dir_path() };
+            return UnpackError::DiskFull { path, dir: self.budget.store() };
         }
         UnpackError::Io { action, path, source }
     }

@@ -193,7 +193,9 @@ fn a_claim_of_ten_terabytes_is_refused_before_anything_is_written() {
     let message = refused(&TarBuilder::default().raw(&huge).end());
     assert!(
         message.starts_with("entry `huge` declares 10995116277760 bytes, but only ")
-            && message.ends_with("/layer; free some space there, or set BULKHEAD_DATA to a directory on a larger disk"),
+            && message.ends_with(
+                " are free in /store; free some space there, or set BULKHEAD_DATA to a directory on a larger disk"
+            ),
         "{message}"
     );
     let size = (10_u64 << 40).to_string();

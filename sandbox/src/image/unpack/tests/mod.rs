@@ -41,7 +41,7 @@ impl Arena {
         std::fs::write(&file, blob).unwrap();
         let blob = LayerBlob { file, offset: 0, size_bytes: blob.len() as u64, digest };
         let observer = Observer { cancelled: &AtomicBool::new(false), read: &|_| {} };
-        unpack(&blob, diff_id, &self.layer(), &observer)
+        unpack(&blob, diff_id, &self.layer(), Path::new("/store"), &observer)
     }
 
     /// The names beside the layer: what a hostile layer must not change.

@@ -1,6 +1,7 @@
 //! Compression, digests, and streams that end early, late or never.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use super::super::super::digest::Digest;
@@ -103,6 +104,6 @@ fn a_cancelled_unpacking_stops() {
     std::fs::write(&file, tar()).unwrap();
     let blob = LayerBlob { file, offset: 0, size_bytes: tar().len() as u64, digest: None };
     let observer = Observer { cancelled: &AtomicBool::new(true), read: &|_| {} };
-    let error = unpack(&blob, Digest::of(&tar()), &arena.layer(), &observer).unwrap_err();
+    let error = unpack(&blob, Digest::of(&tar()), &arena.layer(), Path::new("/store"), &observer).unwrap_err();
     assert_eq!(error.to_string(), "unpacking was interrupted");
 }
