@@ -9,7 +9,7 @@ use bulkhead_protocols::control::ProbeReport;
 use bulkhead_protocols::vm::Accelerator;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{kvm, run};
+use crate::{emulated, kvm, run};
 
 /// Runs one microVM for a sandbox. Started by the `sandbox` library, not by hand.
 #[derive(Debug, Parser)]
@@ -61,7 +61,7 @@ pub(crate) fn main() -> ExitCode {
 fn probe(accelerator: Accelerator) -> ProbeReport {
     match accelerator {
         Accelerator::Kvm => kvm::probe::probe(),
-        Accelerator::Emulated => ProbeReport { accelerator, usable: false, checks: Vec::new() },
+        Accelerator::Emulated => emulated::probe(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use bulkhead_protocols::wire::KERNEL_CMDLINE;
+use bulkhead_protocols::wire::{KERNEL_CMDLINE, MEMORY_MIN_MIB};
 
 use crate::config::{Config, Disk};
 use crate::vhost_user::Endpoint;
@@ -26,7 +26,7 @@ impl<'a> CommandLine<'a> {
     pub(super) fn new(config: &'a Config, vsock: &'a Endpoint, shares: &'a [(String, Endpoint)]) -> Self {
         let mut line = Self::default();
         line.process();
-        line.machine(config);
+        line.machine(config.memory_mib, config.vcpus);
         line.boot(config);
         line.console();
         line.vhost_user("vsock", "vhost-user-vsock-device", vsock);
@@ -39,6 +39,17 @@ impl<'a> CommandLine<'a> {
         }
         line.option("-object", "rng-builtin,id=rng");
         line.option("-device", "virtio-rng-device,rng=rng");
+        line
+    }
+
+    /// The same machine without devices, which runs `kernel`.
+    pub(super) fn of_throw_away_guest(kernel: &'a File) -> Self {
+        let mut line = Self::default();
+        line.process();
+        line.machine(MEMORY_MIN_MIB, 1);
+        let kernel = line.file(kernel);
+        line.option("-kernel", kernel);
+        line.console();
         line
     }
 
@@ -69,14 +80,13 @@ impl<'a> CommandLine<'a> {
         self.option("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
     }
 
-    fn machine(&mut self, config: &Config) {
+    fn machine(&mut self, memory_mib: u32, vcpus: u8) {
         // With ACPI on, devices are not on the kernel's command line, and a kernel without ACPI finds none.
         self.option("-M", "microvm,acpi=off,isa-serial=on,rtc=on,pit=on,pic=on,memory-backend=mem");
         self.option("-global", "virtio-mmio.force-legacy=false");
-        let memory_mib = config.memory_mib;
         self.option("-object", format!("memory-backend-memfd,id=mem,size={memory_mib}M,share=on"));
         self.option("-m", format!("{memory_mib}M"));
-        self.option("-smp", config.vcpus.to_string());
+        self.option("-smp", vcpus.to_string());
         self.option("-cpu", "max");
         self.option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"));
     }

@@ -12,6 +12,8 @@
 //! This module owns the child and the device threads; dropping it ends both.
 
 mod command;
+mod image;
+mod probe;
 mod process;
 
 use std::io::{ErrorKind, Read};
@@ -24,6 +26,8 @@ use anyhow::Context;
 use bulkhead_protocols::control::Phase;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+pub(crate) use probe::probe;
 
 use crate::accelerator::{Accelerator, GuestEnd, Session};
 use crate::config::Config;
