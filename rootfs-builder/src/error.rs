@@ -45,11 +45,11 @@ pub enum Error {
         /// Why it did not run.
         source: std::io::Error,
     },
-    /// apt knows no Debian archive to install from.
-    #[error("apt has no Debian {codename} archive in its sources (or no package lists: run apt-get update)")]
+    /// apt has nothing to install from.
+    #[error("apt knows no {wanted}: have a Debian archive in its sources and run apt-get update")]
     NoArchive {
-        /// Debian's release name.
-        codename: String,
+        /// A package or release.
+        wanted: String,
     },
     /// An entry of a tar archive that makes no sense in an image.
     #[error("unexpected entry {name:?} in {}: {why}", archive.display())]

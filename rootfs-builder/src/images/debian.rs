@@ -43,7 +43,7 @@ impl Recipe {
         let targets = program::run(&mut apt, "apt")?;
         let sources = sources(&String::from_utf8_lossy(&targets));
         if sources.is_empty() {
-            return Err(Error::NoArchive { codename: CODENAME.into() });
+            return Err(Error::NoArchive { wanted: format!("archive of Debian {CODENAME}") });
         }
         Ok(Self { sources })
     }
@@ -84,7 +84,9 @@ pub(super) fn build(recipe: &Recipe, out: &Path) -> Result<(), Error> {
         base.display()
     );
     let mut mmdebstrap = Command::new("mmdebstrap");
-    mmdebstrap.args(["--quiet", "--variant=essential", "--mode", mode()]).arg(format!("--include={PACKAGES}"));
+    mmdebstrap
+        .args(["--quiet", "--variant=essential", "--aptopt=Acquire::Retries \"3\"", "--mode", mode()])
+        .arg(format!("--include={PACKAGES}"));
     for path in EXCLUDED {
         mmdebstrap.arg(format!("--dpkgopt=path-exclude={path}"));
     }

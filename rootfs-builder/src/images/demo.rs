@@ -28,10 +28,16 @@ pub(super) struct Package {
 
 impl Package {
     pub(super) fn find() -> Result<Self, Error> {
-        let output = program::run(Command::new("apt-cache").args(["show", "--no-all-versions", PACKAGE]), "apt")?;
+        // Without package lists this fails, as if there were no such package.
+        let show = program::run(Command::new("apt-cache").args(["show", "--no-all-versions", PACKAGE]), "apt");
+        let output = match show {
+            Err(Error::Program { .. }) => Vec::new(),
+            other => other?,
+        };
         let text = String::from_utf8_lossy(&output);
         let version = text.lines().find_map(|line| line.strip_prefix("Version: "));
-        Ok(Self { version: version.unwrap_or("unknown").trim().to_owned() })
+        let version = version.ok_or_else(|| Error::NoArchive { wanted: format!("package {PACKAGE}") })?;
+        Ok(Self { version: version.trim().to_owned() })
     }
 
     pub(super) fn name_and_version(&self) -> String {
@@ -70,7 +76,15 @@ pub(super) fn build(package: &Package, out: &Path) -> Result<(), Error> {
 fn unpack(work: &Path) -> Result<PathBuf, Error> {
     // apt's own user may not enter the folder, which makes it warn; the download works as the calling user.
     let mut apt = Command::new("apt-get");
-    apt.current_dir(work).args(["download", "-q", "-o", "APT::Sandbox::User=root", PACKAGE]);
+    apt.current_dir(work).args([
+        "download",
+        "-q",
+        "-o",
+        "APT::Sandbox::User=root",
+        "-o",
+        "Acquire::Retries=3",
+        PACKAGE,
+    ]);
     program::run(&mut apt, "apt")?;
     let mut files = fs::read_dir(work).map_err(Error::io("read", work))?;
     let package = files.find_map(|file| file.ok().map(|file| file.path()).filter(|path| has_extension(path, "deb")));

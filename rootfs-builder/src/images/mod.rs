@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_failed_build_leaves_nothing() {
         let cache = tempfile::tempdir().unwrap();
-        let failure = || Error::NoArchive { codename: "x".into() };
+        let failure = || Error::NoArchive { wanted: "x".into() };
         assert!(cached(cache.path(), "x", "recipe", |_| Err(failure())).is_err());
         assert_eq!(fs::read_dir(cache.path().join("images")).unwrap().count(), 0);
     }
