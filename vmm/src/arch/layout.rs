@@ -29,8 +29,6 @@ pub(crate) const CMDLINE_BYTES_MAX: usize = 2048;
 
 /// The MP floating pointer: Linux scans the last KiB of base memory, 639 KiB.
 pub(crate) const MP_TABLE: GuestAddress = GuestAddress(0x9_fc00);
-/// Room for it, up to the legacy video memory.
-pub(crate) const MP_TABLE_BYTES_MAX: u64 = 0x400;
 /// Where extended memory begins.
 pub(crate) const HIGH_MEMORY: u64 = 1 << 20;
 

@@ -37,7 +37,7 @@ pub(crate) fn write_tables(memory: &GuestMemoryMmap) -> Result<(), GuestMemoryEr
     memory.write_obj(layout::PAGE_DIRECTORY_POINTERS.raw_value() | PRESENT_WRITABLE, layout::PML4)?;
     memory.write_obj(layout::PAGE_DIRECTORY.raw_value() | PRESENT_WRITABLE, layout::PAGE_DIRECTORY_POINTERS)?;
     for index in 0..ENTRIES {
-        let entry = index * LARGE_PAGE_BYTES | PRESENT_WRITABLE | LARGE_PAGE;
+        let entry = (index * LARGE_PAGE_BYTES) | PRESENT_WRITABLE | LARGE_PAGE;
         memory.write_obj(entry, layout::PAGE_DIRECTORY.unchecked_add(index * 8))?;
     }
     Ok(())

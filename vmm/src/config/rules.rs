@@ -20,8 +20,8 @@ const CMDLINE_EXTRA_MAX: usize = 1024;
 const TAG_MAX: usize = 36;
 /// virtio 1.2, section 5.2.6.1.
 const SERIAL_MAX: usize = 20;
-/// Each device has an interrupt line of its own, and vsock and rng take two of the 19 (see `arch`).
-const SHARES_AND_DISKS_MAX: u64 = 17;
+/// Each device has an interrupt line of its own; vsock and rng take two.
+const SHARES_AND_DISKS_MAX: u64 = crate::arch::layout::DEVICES_MAX as u64 - 2;
 const MIB: u64 = 1 << 20;
 /// Above kernel and initramfs, what the kernel needs for itself before it can free anything.
 const BOOT_HEADROOM_BYTES: u64 = 16 * MIB;
