@@ -150,11 +150,11 @@ mod tests {
 
     #[test]
     fn the_key_follows_source_and_options_but_not_reasons() {
-        let key = keys("CONFIG_TEST=y # one reason").for_source("aa");
+        let key = keys("CONFIG_TEST=1 # one reason").for_source("aa");
         assert_eq!(key.len(), 64);
-        assert_eq!(key, keys("CONFIG_TEST=y # another reason").for_source("aa"));
-        assert_ne!(key, keys("CONFIG_TEST=n # one reason").for_source("aa"));
-        assert_ne!(key, keys("CONFIG_TEST=y # one reason").for_source("ab"));
+        assert_eq!(key, keys("CONFIG_TEST=1 # another reason").for_source("aa"));
+        assert_ne!(key, keys("CONFIG_TEST=2 # one reason").for_source("aa"));
+        assert_ne!(key, keys("CONFIG_TEST=1 # one reason").for_source("ab"));
     }
 
     #[test]
