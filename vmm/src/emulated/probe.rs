@@ -25,9 +25,11 @@ const INSTALL: &str = "apt-get install qemu-system-x86";
 /// A check's finding, or what is wrong and how to mend it.
 type Finding = Result<String, (String, Option<String>)>;
 
+type Step = fn() -> Finding;
+
 /// Tries the emulated accelerator, step by step until one fails.
 pub(crate) fn probe() -> ProbeReport {
-    let steps: [(&str, fn() -> Finding); 4] = [
+    let steps: [(&str, Step); 4] = [
         ("find qemu-system-x86_64", version),
         ("find the microvm machine", machine),
         ("find the virtio devices", devices),

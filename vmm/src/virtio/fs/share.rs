@@ -71,7 +71,7 @@ fn plain_name(name: &CStr) -> io::Result<()> {
 }
 
 fn open_flags(flags: u32) -> u32 {
-    flags & OPEN_FLAGS.cast_unsigned()
+    flags & OPEN_FLAGS as u32
 }
 
 /// A guest sees our inode numbers: those of two host file systems may be equal.
@@ -194,8 +194,8 @@ impl FileSystem for Share {
     }
 
     fn open(&self, context: &Context, inode: u64, flags: u32, fuse_flags: u32) -> io::Result<Opened> {
-        let writes = flags & libc::O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned();
-        if writes || flags & libc::O_TRUNC.cast_unsigned() != 0 {
+        let writes = flags & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32;
+        if writes || flags & libc::O_TRUNC as u32 != 0 {
             self.writable()?;
         }
         self.files.open(context, inode, open_flags(flags), fuse_flags)

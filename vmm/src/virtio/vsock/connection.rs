@@ -265,12 +265,6 @@ impl Connection {
         }
     }
 
-    /// Whether a REQUEST of this connection is still unanswered.
-    #[cfg(test)]
-    pub(super) fn is_requested(&self) -> bool {
-        matches!(self.state, State::Requested { .. })
-    }
-
     /// Whether [`Self::next_packet`] may have something to send.
     pub(super) fn wants_to_send(&self) -> bool {
         let pending = self.pending.request || self.pending.response || self.pending.credit_update;

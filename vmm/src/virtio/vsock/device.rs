@@ -31,7 +31,7 @@ const PORT_SUFFIX_MAX: usize = 11;
 /// A virtio-vsock device without its transport.
 #[derive(Debug)]
 pub(crate) struct VsockDevice {
-    muxer: Muxer,
+    pub(super) muxer: Muxer,
     config: [u8; 8],
     scratch: Vec<u8>,
     meters: Meters,

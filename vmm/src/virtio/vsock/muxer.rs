@@ -22,14 +22,14 @@ use super::spec::{Header, Op, TYPE_STREAM};
 use crate::counters::{Counter, Counters};
 
 /// Sockets that host clients may hold.
-const HOST_SOCKETS_MAX: usize = 768;
+pub(super) const HOST_SOCKETS_MAX: usize = 768;
 /// Sockets that the guest may hold, those included whose last bytes wait for a reader on the host. Together with
 /// [`BUF_ALLOC`] and [`HOST_SOCKETS_MAX`] this bounds what a guest can make us keep to 128 MiB.
-const GUEST_SOCKETS_MAX: usize = 256;
+pub(super) const GUEST_SOCKETS_MAX: usize = 256;
 /// Resets that wait for a receive buffer; a guest that earns more without taking them loses the newest.
 const RESETS_MAX: usize = 1024;
 /// First host port of connections that host clients make (the convention of Firecracker and its followers).
-const FIRST_HOST_PORT: u32 = 1 << 30;
+pub(super) const FIRST_HOST_PORT: u32 = 1 << 30;
 /// How soon to accept again when the host ran out of descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -384,7 +384,8 @@ impl Muxer {
         Ok(())
     }
 
-    fn on_timer(&mut self, now: Instant) -> io::Result<()> {
+    /// Ends what is late at `now`.
+    pub(super) fn on_timer(&mut self, now: Instant) -> io::Result<()> {
         // Only to make it unreadable again; how often it expired does not matter.
         let _expirations = rustix::io::read(&self.timer, &mut [0_u8; 8]);
         self.timer_at = None;
