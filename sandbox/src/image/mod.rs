@@ -176,11 +176,24 @@ impl Images {
         if doomed.iter().any(|record| self.store.is_needed_by_sandbox(record, &kept)) {
             return Err(ImageError::InUse { name: name.to_owned() });
         }
-        self.store.update_records(|records| records.retain(|record| !doomed.contains(record)))?;
+        self.forget(&doomed, &kept)?;
         let forgotten: Vec<Digest> =
             doomed.iter().flat_map(|record| record.manifest.into_iter().chain([record.id])).collect();
         self.store.sweep(&forgotten)?;
         Ok(doomed.into_iter().map(|record| record.reference).collect())
+    }
+
+    /// Takes records out of the list, even if the disk is too full for writing the shorter one.
+    fn forget(&self, doomed: &[Record], kept: &[Record]) -> Result<(), ImageError> {
+        let forget = || self.store.update_records(|records| records.retain(|record| !doomed.contains(record)));
+        let full = match forget() {
+            Err(full @ StoreError::DiskFull { .. }) => full,
+            other => return Ok(other?),
+        };
+        let needed = |layer: &Digest| kept.iter().any(|record| record.layers.contains(layer));
+        let layers: Vec<Digest> =
+            doomed.iter().flat_map(|record| record.layers.iter().copied()).filter(|layer| !needed(layer)).collect();
+        if self.store.discard_layers(&layers)? { Ok(forget()?) } else { Err(full.into()) }
     }
 
     /// The image from the store by name, or else by the start of its id.

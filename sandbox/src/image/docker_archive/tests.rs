@@ -132,7 +132,7 @@ fn what_is_no_archive_is_told() {
         "cannot use docker-archive:TMP/image.tar: TMP/image.tar cannot be read as a docker archive: it is not a valid tar archive: a header's checksum is wrong (at byte 512)"
     );
     let source = bench.archive(&TarBuilder::default().file("manifest.json", &[b' '; 4000]).cut()[..3000]);
-    assert!(bench.refused(&source).ends_with("the layer is cut short"));
+    assert!(bench.refused(&source).ends_with("the data is cut short"));
 }
 
 #[test]
@@ -156,6 +156,6 @@ fn a_claim_of_ten_terabytes_ends_with_the_file() {
     let source = bench.archive(&TarBuilder::default().raw(&huge).end());
     assert_eq!(
         bench.refused(&source),
-        "cannot use docker-archive:TMP/image.tar: TMP/image.tar cannot be read as a docker archive: its archive ends in the middle of `huge`: the layer is cut short"
+        "cannot use docker-archive:TMP/image.tar: TMP/image.tar cannot be read as a docker archive: it ends in the middle of `huge`: the data is cut short"
     );
 }

@@ -14,7 +14,7 @@ use super::super::excerpt::{excerpt, excerpt_bytes};
 use super::super::manifest;
 use super::super::reference::Reference;
 use super::auth::{self, Authorization, Challenge};
-use super::error::{RegistryError, innermost};
+use super::error::RegistryError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection on which nothing comes for so long is dead.
@@ -57,10 +57,8 @@ impl Client {
             // Also for redirects and tokens.
             builder.https_only(true)
         };
-        let http = builder.build().map_err(|error| RegistryError::Unreachable {
-            registry: reference.domain().to_owned(),
-            reason: format!("no TLS on this machine ({}); is the package ca-certificates installed", innermost(&error)),
-        })?;
+        let http = builder.build();
+        let http = http.map_err(|error| RegistryError::unreachable(reference.domain().to_owned(), &error))?;
         Ok(Self { http, reference: reference.clone(), authorization: Mutex::new(None) })
     }
 
@@ -100,7 +98,7 @@ impl Client {
     }
 
     pub(super) fn unreachable(&self, error: &reqwest::Error) -> RegistryError {
-        RegistryError::Unreachable { registry: self.registry(), reason: innermost(error) }
+        RegistryError::unreachable(self.registry(), error)
     }
 
     fn request(

@@ -12,15 +12,15 @@ use super::super::store::StoreError;
 /// Why a registry did not give an image.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// No answer at all.
-    #[error(
-        "registry {registry} cannot be reached: {reason}; check its name, the network and, behind a proxy, the variable HTTPS_PROXY"
-    )]
+    /// No answer at all, or none that can be trusted.
+    #[error("registry {registry} cannot be reached: {reason}; {fix}")]
     Unreachable {
         /// Host and port.
         registry: String,
         /// The innermost cause.
         reason: String,
+        /// What to do.
+        fix: &'static str,
     },
     /// Neither the name nor the tag is known.
     #[error("registry {registry} has no image {repository} with the tag or digest {wanted}; check the spelling")]
@@ -142,6 +142,26 @@ pub enum RegistryError {
 impl From<ManifestError> for RegistryError {
     fn from(error: ManifestError) -> Self {
         Self::Document(error.into())
+    }
+}
+
+impl RegistryError {
+    /// Tells a registry that is not there from one that cannot be trusted.
+    pub(super) fn unreachable(registry: String, error: &reqwest::Error) -> Self {
+        let reason = innermost(error);
+        let (reason, fix) = if reason.contains("InvalidContentType") {
+            let fix =
+                "plain HTTP is spoken only to registries on this machine's loopback; give the registry a certificate";
+            ("it does not speak TLS".to_owned(), fix)
+        } else if reason.contains("No CA certificates") {
+            let reason = "this machine trusts no certificate authority".to_owned();
+            (reason, "install the package ca-certificates")
+        } else if reason.contains("certificate") {
+            (reason, "add the authority of its certificate to the system's, with update-ca-certificates")
+        } else {
+            (reason, "check its name, the network and, behind a proxy, the variable HTTPS_PROXY")
+        };
+        Self::Unreachable { registry, reason, fix }
     }
 }
 

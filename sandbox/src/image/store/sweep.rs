@@ -1,7 +1,7 @@
 //! Removes what no record names: the work of commands that were killed, and of images that were removed.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirEntry};
+use std::fs::{self, DirEntry, File};
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
@@ -17,13 +17,7 @@ impl Store {
     /// Sweeps, unless somebody is adding to the store: then a later command does it. `forgotten` blobs go at once; other
     /// blobs may belong to a pull that will be continued.
     pub(crate) fn sweep(&self, forgotten: &[Digest]) -> Result<(), StoreError> {
-        let path = self.root.join("lock");
-        let lock = open_lock(&path).map_err(|source| self.failed("open", &path, source))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Ok(()),
-            Err(errno) => return Err(self.failed("lock", &path, errno.into())),
-        }
+        let Some(_lock) = self.try_exclusive()? else { return Ok(()) };
         let records = self.records()?;
         let layers: BTreeSet<Digest> = records.iter().flat_map(|record| record.layers.iter().copied()).collect();
         let blobs: BTreeSet<Digest> =
@@ -45,6 +39,29 @@ impl Store {
             self.remove_file_if(is_old(&entry), &entry.path())?;
         }
         Ok(())
+    }
+
+    /// Removes layers whose record still stands, because the disk has no room for the list without it. A crash in between
+    /// leaves a record without layers, which counts as an image that is not there. `false` if somebody is adding.
+    pub(crate) fn discard_layers(&self, layers: &[Digest]) -> Result<bool, StoreError> {
+        let Some(_lock) = self.try_exclusive()? else { return Ok(false) };
+        for layer in layers {
+            if self.layer_stats(*layer).is_some() && !self.layer_in_use(*layer) {
+                self.remove_layer(*layer)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The store for oneself; `None` if somebody is adding to it.
+    fn try_exclusive(&self) -> Result<Option<File>, StoreError> {
+        let path = self.root.join("lock");
+        let lock = open_lock(&path).map_err(|source| self.failed("open", &path, source))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(self.failed("lock", &path, errno.into())),
+        }
     }
 
     fn sweep_staging(&self) -> Result<(), StoreError> {

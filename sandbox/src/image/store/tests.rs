@@ -71,7 +71,7 @@ fn images_share_layers_until_the_last_is_removed() {
     assert_eq!(image.layers[0], other.layers[0]);
     assert_eq!(bench.layers(), 3);
     drop((image, other));
-    assert_eq!(bench.images.remove(&first).unwrap(), [first.clone()]);
+    assert_eq!(bench.images.remove(&first).unwrap(), std::slice::from_ref(&first));
     assert_eq!(bench.layers(), 2);
     let second_id = resolve(&bench.images, &second).unwrap().id;
     assert_eq!(bench.images.remove(&second_id.short()).unwrap(), [second]);
@@ -229,4 +229,62 @@ fn a_full_disk_leaves_nothing_behind() {
         tree(&data).into_iter().filter(|path| !path.ends_with('/') && !path.ends_with("lock")).collect();
     assert_eq!(left, [""; 0]);
     assert_eq!(fs::read_dir(data.join("staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_image_can_be_removed_from_a_full_disk() {
+    let bench = Bench::new();
+    let tar = TarBuilder::default().file("a", &[1; 700_000]).end();
+    let dir = layout(&bench.dir.path().join("layout"), "v1", &[Layer::gzip(tar)], "{}");
+    let (_mount, data) = small_tmpfs("1500k");
+    let images = Images::open(&data).unwrap();
+    let source = format!("oci:{}:v1", dir.display());
+    drop(resolve(&images, &source).unwrap());
+    let mut filler = fs::File::create(data.join("filler")).unwrap();
+    while std::io::Write::write(&mut filler, &[0; 4096]).is_ok() {}
+    assert_eq!(images.remove(&source).unwrap(), [source]);
+    assert!(images.list().unwrap().is_empty());
+    assert_eq!(fs::read_dir(data.join("layers/sha256")).unwrap().count(), 0);
+}
+
+/// Not a test of its own: what [`a_killed_command_leaves_nothing`] kills.
+#[test]
+#[ignore = "run by another test, which kills it"]
+fn take_in_until_killed() {
+    let Ok(dir) = std::env::var(VICTIM) else { return };
+    let dir = PathBuf::from(dir);
+    let images = Images::open(&dir.join("data")).unwrap();
+    let source = format!("oci:{}:v1", dir.join("layout").display());
+    loop {
+        drop(resolve(&images, &source).unwrap());
+        images.remove(&source).unwrap();
+    }
+}
+
+const VICTIM: &str = "BULKHEAD_TEST_VICTIM";
+
+#[test]
+fn a_killed_command_leaves_nothing() {
+    let bench = Bench::new();
+    let many = |name: &str| (0..40).fold(TarBuilder::default(), |tar, n| tar.file(&format!("{name}/{n}"), &[1; 3000]));
+    let layers = [Layer::gzip(many("below").end()), Layer::gzip(many("above").end())];
+    let source = format!("oci:{}:v1", layout(&bench.dir.path().join("layout"), "v1", &layers, "{}").display());
+    for round in 0..25 {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "image::store::tests::take_in_until_killed", "--ignored"]);
+        command.stdout(std::process::Stdio::null()).env(VICTIM, bench.dir.path());
+        let mut victim = command.spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(15 + round * 7));
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let images = Images::open(&bench.data()).unwrap();
+        assert_eq!(fs::read_dir(bench.data().join("staging")).unwrap().count(), 0);
+        assert_eq!(bench.layers(), 2 * images.list().unwrap().len(), "layers without a record");
+        let image = resolve(&images, &source).unwrap();
+        for (layer, name) in image.layers.iter().zip(["below", "above"]) {
+            assert_eq!(fs::read_dir(layer.join(name)).unwrap().count(), 40);
+        }
+        drop(image);
+        images.remove(&source).unwrap();
+    }
 }

@@ -15,7 +15,7 @@ pub enum UnpackError {
     #[error("its data is damaged or cut short")]
     Read(#[source] io::Error),
     /// The archive ends inside an entry.
-    #[error("its archive ends in the middle of {place}: the layer is cut short")]
+    #[error("it ends in the middle of {place}: the data is cut short")]
     Truncated {
         /// `a header`, or the entry.
         place: String,
@@ -55,8 +55,10 @@ pub enum UnpackError {
         ratio_max: u64,
     },
     /// More files than any image has.
-    #[error("it holds more than {limit} files and directories")]
+    #[error("it holds more than {limit} {what}")]
     TooManyEntries {
+        /// `entries`, or a kind of them.
+        what: &'static str,
         /// The limit.
         limit: u64,
     },

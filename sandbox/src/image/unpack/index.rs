@@ -61,7 +61,7 @@ pub(crate) fn index_archive(file: File) -> Result<BTreeMap<Vec<u8>, Member>, Unp
             _ => continue,
         };
         if members.len() >= MEMBERS_MAX {
-            return Err(UnpackError::TooManyEntries { limit: MEMBERS_MAX as u64 });
+            return Err(UnpackError::TooManyEntries { what: "members", limit: MEMBERS_MAX as u64 });
         }
         members.insert(path.as_bytes().to_vec(), member);
     }

@@ -36,7 +36,10 @@ impl Budget {
     /// One more file or directory.
     pub(super) fn take_entry(&mut self) -> Result<(), UnpackError> {
         self.entries += 1;
-        if self.entries > ENTRIES_MAX { Err(UnpackError::TooManyEntries { limit: ENTRIES_MAX }) } else { Ok(()) }
+        if self.entries <= ENTRIES_MAX {
+            return Ok(());
+        }
+        Err(UnpackError::TooManyEntries { what: "files and directories", limit: ENTRIES_MAX })
     }
 
     /// A file that declares `needed_bytes`: refused before it fills the disk for nothing.

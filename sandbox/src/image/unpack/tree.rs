@@ -201,7 +201,8 @@ impl Tree {
     ) -> Result<OwnedFd, UnpackError> {
         self.budget.take_entry()?;
         if self.implicit.len() >= IMPLICIT_MAX {
-            return Err(UnpackError::TooManyEntries { limit: IMPLICIT_MAX as u64 });
+            let what = "directories that it does not list";
+            return Err(UnpackError::TooManyEntries { what, limit: IMPLICIT_MAX as u64 });
         }
         let made = (|| {
             let times = times_of(parent)?;

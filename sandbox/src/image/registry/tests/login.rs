@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -34,11 +35,16 @@ fn child() {
 }
 
 fn pull_with_config(name: &str, config: &str) -> String {
+    pull_with(name, config, Path::new("/etc/ssl/certs/ca-certificates.crt"))
+}
+
+fn pull_with(name: &str, config: &str, authorities: &Path) -> String {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.json"), config).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "image::registry::tests::login::child", "--ignored", "--nocapture"]);
-    let output = command.env("DOCKER_CONFIG", dir.path()).env(NAME, name).output().unwrap();
+    command.env("DOCKER_CONFIG", dir.path()).env("SSL_CERT_FILE", authorities).env_remove("SSL_CERT_DIR");
+    let output = command.env(NAME, name).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
     let answer = text.lines().find(|line| line.starts_with("pulled") || line.starts_with("cannot"));
@@ -74,6 +80,49 @@ fn a_password_is_taken_from_the_docker_configuration() {
         pull_with_config(&name, &config),
         format!(
             "cannot pull {name}: the credentials for registry {host} cannot be read: Unable to decode credential; run `docker login {host}` again"
+        )
+    );
+}
+
+/// `127.1` is an address of loopback, but not spelt as one: it is spoken to with TLS.
+#[test]
+fn tls_is_spoken_outside_loopback_and_its_certificate_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let openssl = |args: &str| {
+        let output = Command::new("openssl").args(args.split(' ')).current_dir(dir.path()).output();
+        let output = output.expect("openssl: apt-get install openssl");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    fs::write(dir.path().join("san"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority");
+    openssl("req -newkey rsa:2048 -nodes -keyout key -out csr -subj /CN=registry");
+    openssl("x509 -req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -out cert -days 2 -extfile san");
+    let path = |name: &str| dir.path().join(name);
+    let registry = Registry::start_with(
+        &format!("{{certificate: {}, key: {}}}", path("cert").display(), path("key").display()),
+        "",
+    );
+    registry.push(&sample_layout(&registry.path("")), "app:1", &[]);
+    let host = registry.host().replace("localhost", "127.1");
+    assert_eq!(pull_with(&format!("{host}/app:1"), "{}", &path("ca.pem")), "pulled 2 layers");
+    assert_eq!(
+        pull_with_config(&format!("{host}/app:1"), "{}"),
+        format!(
+            "cannot pull {host}/app:1: registry {host} cannot be reached: invalid peer certificate: UnknownIssuer; add the authority of its certificate to the system's, with update-ca-certificates"
+        )
+    );
+    let plain = Registry::start("");
+    let host = plain.host().replace("localhost", "127.1");
+    assert_eq!(
+        pull_with_config(&format!("{host}/app:1"), "{}"),
+        format!(
+            "cannot pull {host}/app:1: registry {host} cannot be reached: it does not speak TLS; plain HTTP is spoken only to registries on this machine's loopback; give the registry a certificate"
+        )
+    );
+    assert_eq!(
+        pull_with(&format!("{host}/app:1"), "{}", Path::new("/nonexistent")),
+        format!(
+            "cannot pull {host}/app:1: registry {host} cannot be reached: this machine trusts no certificate authority; install the package ca-certificates"
         )
     );
 }

@@ -17,11 +17,16 @@ pub(super) struct Registry {
 impl Registry {
     /// Starts a registry; `auth` is the section of its configuration, or empty.
     pub(super) fn start(auth: &str) -> Self {
+        Self::start_with("{}", auth)
+    }
+
+    /// The same with TLS: `tls` is the section of its configuration.
+    pub(super) fn start_with(tls: &str, auth: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let storage = dir.path().join("storage");
         let config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}', tls: {tls}}}\n{auth}",
             storage.display()
         );
         let file = dir.path().join("config.yml");

@@ -235,8 +235,8 @@ fn sparse_files_and_unknown_types_are_refused() {
 #[test]
 fn a_truncated_archive_is_refused() {
     let whole = TarBuilder::default().file("a", &[7; 2000]).cut();
-    assert_eq!(refused(&whole[..1000]), "its archive ends in the middle of `a`: the layer is cut short");
-    assert_eq!(refused(&whole[..100]), "its archive ends in the middle of a header: the layer is cut short");
+    assert_eq!(refused(&whole[..1000]), "it ends in the middle of `a`: the data is cut short");
+    assert_eq!(refused(&whole[..100]), "it ends in the middle of a header: the data is cut short");
 }
 
 #[test]
