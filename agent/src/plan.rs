@@ -103,7 +103,7 @@ pub(crate) enum MountSource {
     /// A file or directory of the guest.
     Bind { path: String, recursive: bool },
     /// A new instance of a file system, with its options: a key alone or with a value.
-    New { fs_type: String, source: Option<String>, options: Vec<(String, Option<String>)> },
+    New { fs_type: String, source: String, options: Vec<(String, Option<String>)> },
     /// The container's own cgroup tree.
     Cgroup,
 }

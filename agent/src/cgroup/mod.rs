@@ -4,6 +4,7 @@
 //! numbers into [`Setting`]s; this file writes them.
 
 mod cpu;
+pub(crate) mod devices;
 mod hugetlb;
 mod io;
 mod memory;

@@ -51,7 +51,7 @@ fn mount_one(root: &Root, plan: &MountPlan, own_cgroup_root: bool, shape: &mut S
             (clone_tree(&source, *recursive).doing(|| format!("clone source {path:?}"))?, missing)
         }
         MountSource::New { fs_type, source, options } => {
-            (new_file_system(fs_type, source.as_deref(), options)?, Missing::Directory)
+            (new_file_system(fs_type, source, options)?, Missing::Directory)
         }
         MountSource::Cgroup => (cgroup_tree(own_cgroup_root)?, Missing::Directory),
     };
@@ -93,15 +93,9 @@ fn kind_of(source: &OwnedFd) -> Result<Missing, rustix::io::Errno> {
     Ok(if FileType::from_raw_mode(mode) == FileType::Directory { Missing::Directory } else { Missing::File })
 }
 
-fn new_file_system(
-    fs_type: &str,
-    source: Option<&str>,
-    options: &[(String, Option<String>)],
-) -> Result<OwnedFd, Failure> {
+fn new_file_system(fs_type: &str, source: &str, options: &[(String, Option<String>)]) -> Result<OwnedFd, Failure> {
     let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).asked(|| format!("file system type {fs_type:?}"))?;
-    if let Some(source) = source {
-        fsconfig_set_string(&context, "source", source).asked(|| format!("source {source:?}"))?;
-    }
+    fsconfig_set_string(&context, "source", source).asked(|| format!("source {source:?}"))?;
     for (key, value) in options {
         match value {
             Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str()),
@@ -118,7 +112,7 @@ fn new_file_system(
 /// With a cgroup namespace a new cgroup2 mount shows the container's tree only; without one, its directory is bound.
 fn cgroup_tree(own_cgroup_root: bool) -> Result<OwnedFd, Failure> {
     if own_cgroup_root {
-        return new_file_system("cgroup2", None, &[]);
+        return new_file_system("cgroup2", "cgroup", &[]);
     }
     let path = crate::cgroup::own_directory().doing(|| "find the container's cgroup".into())?;
     let directory =

@@ -93,6 +93,7 @@ fn mount_overlay(lower: &[String], upper: &UpperLayer) -> Result<OwnedFd, Failur
         layers.push(open_guest_path(path).asked(|| format!("rootfs.overlay.lower {path:?}"))?);
     }
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "prepare an overlay".into())?;
+    fsconfig_set_string(&context, "source", "overlay").doing(|| "name the overlay".into())?;
     let set = |key: &str, fd: &OwnedFd| {
         // By descriptor, so that the directory is the one that was checked, and a long path is no matter.
         fsconfig_set_string(&context, key, format!("/proc/self/fd/{}", fd.as_raw_fd()))

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_protocols::wire::INIT_PROCESS;
 use rustix::io::Errno;
+use rustix::thread::UnshareFlags;
 use tokio::sync::watch;
 
 use super::launch::{Attached, Launch, Launched, launch};
@@ -248,11 +249,12 @@ fn has_terminal(job: &Job) -> bool {
 /// The namespaces a first process is born in. The cgroup namespace is left to the helper: it would show the agent's group
 /// as the root if it were made at birth.
 fn birth_flags(namespaces: Namespaces) -> u32 {
-    let flag = |wanted: bool, flag: i32| if wanted { flag } else { 0 };
-    let flags = libc::CLONE_NEWNS
-        | flag(namespaces.pid, libc::CLONE_NEWPID)
-        | flag(namespaces.ipc, libc::CLONE_NEWIPC)
-        | flag(namespaces.uts, libc::CLONE_NEWUTS)
-        | flag(namespaces.network, libc::CLONE_NEWNET);
-    flags.cast_unsigned()
+    let wanted = [
+        (true, UnshareFlags::NEWNS),
+        (namespaces.pid, UnshareFlags::NEWPID),
+        (namespaces.ipc, UnshareFlags::NEWIPC),
+        (namespaces.uts, UnshareFlags::NEWUTS),
+        (namespaces.network, UnshareFlags::NEWNET),
+    ];
+    wanted.into_iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag).collect::<UnshareFlags>().bits()
 }

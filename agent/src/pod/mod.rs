@@ -104,16 +104,20 @@ impl Pod {
     async fn make_in(
         &self,
         id: &str,
-        order: CreateOrder,
+        mut order: CreateOrder,
         scratch: Option<String>,
         streams: ProcessStreams,
     ) -> Result<Arc<Container>, Refusal> {
         let group = order.cgroup_path.as_deref().unwrap_or(id);
         let cgroup = Arc::new(Cgroup::create(group, &order.cgroup_settings)?);
         let namespaces = order.plan.namespaces;
+        let device_rules = std::mem::take(&mut order.device_rules);
         let job = Job::Create(Box::new(order.into_plan(scratch.clone())));
         let parts = Parts { id: id.to_owned(), namespaces, cgroup: Arc::clone(&cgroup), scratch };
-        let result = Container::create(parts, &self.program, &job, streams, &self.reaper).await;
+        let result = match cgroup.restrict_devices(&device_rules) {
+            Ok(()) => Container::create(parts, &self.program, &job, streams, &self.reaper).await,
+            Err(refusal) => Err(refusal),
+        };
         if result.is_err() {
             // The reason for the failure is told; that something of its remains cannot be removed would hide it.
             let _ = cgroup.remove().await;

@@ -3,6 +3,7 @@
 use bulkhead_protocols::agent::{CreateContainerRequest, ExecRequest, File, Stdio, rootfs};
 
 use crate::cgroup::Setting;
+use crate::cgroup::devices::DeviceRule;
 use crate::plan::{
     ContainerPlan, FilePlan, Job, JoinPlan, MountSource, Namespaces, ProcessPlan, RootfsPlan, RootfsSource, UpperLayer,
     UserPlan,
@@ -24,6 +25,7 @@ pub(super) struct CreateOrder {
     pub(super) streams: Vec<StreamKind>,
     pub(super) cgroup_path: Option<String>,
     pub(super) cgroup_settings: Vec<Setting>,
+    pub(super) device_rules: Vec<DeviceRule>,
     pub(super) scratch_serial: Option<String>,
 }
 
@@ -74,8 +76,14 @@ pub(super) fn create(request: CreateContainerRequest) -> Result<CreateOrder, Ref
         sysctls: spec.sysctls,
         process,
     };
-    let (cgroup_path, cgroup_settings) = (spec.cgroup_path, spec.cgroup_settings);
-    Ok(CreateOrder { plan, streams, cgroup_path, cgroup_settings, scratch_serial })
+    Ok(CreateOrder {
+        plan,
+        streams,
+        cgroup_path: spec.cgroup_path,
+        cgroup_settings: spec.cgroup_settings,
+        device_rules: spec.device_rules,
+        scratch_serial,
+    })
 }
 
 /// Checks an Exec.

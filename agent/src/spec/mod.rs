@@ -13,6 +13,7 @@ use serde_json::Value;
 pub(crate) use linux::NamespaceSet;
 
 use crate::cgroup::Setting;
+use crate::cgroup::devices::{self, DeviceRule};
 use crate::plan::{DevicePlan, MountPlan, ProcessPlan, Propagation};
 
 /// A specification is refused: the property and why, as one sentence.
@@ -35,6 +36,7 @@ pub(crate) struct ContainerSpec {
     /// Path of the cgroup below the root of the hierarchy, if the specification names one.
     pub(crate) cgroup_path: Option<String>,
     pub(crate) cgroup_settings: Vec<Setting>,
+    pub(crate) device_rules: Vec<DeviceRule>,
 }
 
 /// Checks a whole `config.json`.
@@ -49,10 +51,9 @@ pub(crate) fn container(json: &[u8]) -> Result<ContainerSpec, SpecError> {
     let linux = spec.linux().as_ref().ok_or("linux is missing")?;
     let namespaces = linux::namespaces(linux)?;
     linux::check_names(&namespaces, spec.hostname().as_deref(), spec.domainname().as_deref())?;
-    let cgroup_settings = match linux.resources() {
-        Some(resources) => crate::cgroup::settings(resources)?,
-        None => Vec::new(),
-    };
+    let resources = linux.resources().as_ref();
+    let cgroup_settings = resources.map(crate::cgroup::settings).transpose()?.unwrap_or_default();
+    let device_rules = devices::rules(resources.and_then(|all| all.devices().as_deref()).unwrap_or_default())?;
     Ok(ContainerSpec {
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
@@ -67,6 +68,7 @@ pub(crate) fn container(json: &[u8]) -> Result<ContainerSpec, SpecError> {
         propagation: linux::propagation(linux)?,
         cgroup_path: linux::cgroup_path(linux)?,
         cgroup_settings,
+        device_rules,
     })
 }
 

@@ -44,9 +44,6 @@ const NEUTRAL: [&str; 6] = ["defaults", "async", "nomand", "nolazytime", "loud",
 /// Words that are not implemented, and that a file system must not see as parameters.
 const REFUSED: [&str; 5] = ["remount", "tmpcopyup", "idmap", "ridmap", "iversion"];
 
-/// File systems whose source is a name without a meaning.
-const WITHOUT_SOURCE: [&str; 6] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2"];
-
 /// Checks all mounts.
 pub(super) fn plan(mounts: &[Mount]) -> Result<Vec<MountPlan>, SpecError> {
     mounts.iter().enumerate().map(|(index, mount)| plan_one(&format!("mounts[{index}]"), mount)).collect()
@@ -156,10 +153,9 @@ fn new_source(
     options: Vec<(String, Option<String>)>,
 ) -> Result<MountSource, SpecError> {
     check_no_nul(&format!("{property}.type"), &fs_type)?;
-    let source = source.filter(|_| !WITHOUT_SOURCE.contains(&fs_type.as_str()));
-    if let Some(source) = &source {
-        check_no_nul(&format!("{property}.source"), source)?;
-    }
+    // File systems without a source show its name in /proc/mounts.
+    let source = source.unwrap_or_else(|| fs_type.clone());
+    check_no_nul(&format!("{property}.source"), &source)?;
     Ok(MountSource::New { fs_type, source, options })
 }
 
@@ -187,7 +183,7 @@ mod tests {
             "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}))
         .unwrap();
         let options = vec![("mode".into(), Some("755".into())), ("size".into(), Some("65536k".into()))];
-        assert_eq!(plan.source, MountSource::New { fs_type: "tmpfs".into(), source: None, options });
+        assert_eq!(plan.source, MountSource::New { fs_type: "tmpfs".into(), source: "tmpfs".into(), options });
         assert_eq!(plan.change.set, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_STRICTATIME);
         assert_eq!(plan.change.clear, ATIME);
     }

@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "clone3 and execveat have no safe wrapper")]
 
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -60,7 +60,10 @@ pub(crate) fn start(how: &ChildStart<'_>) -> Result<Child, Errno> {
     let kind = rustix::thread::ThreadNameSpaceType::PROCESS_ID;
     rustix::thread::move_into_thread_name_spaces(target, kind)?;
     let child = clone_child(how);
-    rustix::thread::move_into_thread_name_spaces(std::os::fd::AsFd::as_fd(&own), kind)?;
+    if rustix::thread::move_into_thread_name_spaces(own.as_fd(), kind).is_err() {
+        // Every later child would be born in that container's namespace. Ending PID 1 ends the VM.
+        std::process::abort();
+    }
     child
 }
 

@@ -1,5 +1,6 @@
 //! System calls that no safe crate covers, each behind a safe function. Nothing else in the agent is `unsafe`.
 
+pub(crate) mod bpf;
 pub(crate) mod child;
 pub(crate) mod entropy;
 pub(crate) mod execve;
