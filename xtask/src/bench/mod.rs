@@ -1,12 +1,37 @@
 //! `cargo xtask bench`: measurements that are written into docs/benchmarks.md, with their budgets beside them.
+//!
+//! ```text
+//!  bench boot ──┬── this machine: sandbox run against the bare kernel, emulated        (machine)
+//!               ├── the lab: `bench measure-kvm` ── boots, memory, work ── kvm.json    (in_lab)
+//!               └── tables ──> docs/benchmarks.md                                      (report)
+//! ```
 
+mod idle;
+mod in_lab;
+mod live;
+mod machine;
+mod memory;
+mod report;
+mod results;
+mod table;
 mod trace;
+mod vm;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context, bail};
 use clap::Subcommand;
 
+use self::live::Installation;
+use crate::lab::LabRun;
 use crate::paths::Paths;
+use crate::step::step;
+use crate::{dist, images, lab, packages};
+
+/// The document, and its part that is written here.
+const DOCUMENT: &str = "docs/benchmarks.md";
+const SECTION: &str = "bench boot";
 
 /// Arguments of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -17,19 +42,82 @@ pub(crate) struct BenchArguments {
 
 #[derive(Subcommand)]
 enum Which {
-    /// What it costs to boot a sandbox: VM exits, memory, time.
+    /// What it costs to boot a sandbox and to let it work: VM exits, memory, time.
     Boot,
+    /// The part of `boot` that runs in the lab.
+    #[command(hide = true)]
+    MeasureKvm {
+        /// Prefix of the installation.
+        #[arg(long)]
+        prefix: PathBuf,
+        /// Image with busybox.
+        #[arg(long)]
+        image: String,
+        /// Guest image whose init sleeps.
+        #[arg(long)]
+        idle_initramfs: PathBuf,
+        /// Where the results go, as JSON.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 /// `cargo xtask bench`.
-pub(crate) fn command(_paths: &Paths, arguments: &BenchArguments) -> anyhow::Result<ExitCode> {
-    match arguments.which {
-        Which::Boot => {
-            anyhow::ensure!(trace::is_available(), "KVM's events cannot be recorded here");
-            let recording = trace::Recording::start()?;
-            recording.mark("end")?;
-            println!("{:?}", recording.finish()?.until_mark("end")?);
-            Ok(ExitCode::SUCCESS)
-        }
+pub(crate) fn command(paths: &Paths, arguments: &BenchArguments) -> anyhow::Result<ExitCode> {
+    match &arguments.which {
+        Which::Boot => boot(paths)?,
+        Which::MeasureKvm { prefix, image, idle_initramfs, out } => measure_kvm(prefix, image, idle_initramfs, out)?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn boot(paths: &Paths) -> anyhow::Result<()> {
+    packages::ensure(packages::EMULATED)?;
+    lab::prepare(paths)?;
+    let dist = dist::build(paths)?;
+    let image = images::demo(paths)?.reference();
+    let idle_initramfs = idle::initramfs(paths)?;
+    let state = tempfile::tempdir()?;
+    let installation = Installation { prefix: &dist.prefix, state: state.path(), image: &image };
+    let emulated = step("measure on this machine, emulated", || machine::measure(&installation, &idle_initramfs))?;
+    let kvm = step("measure in the lab, KVM", || in_the_lab(paths, &installation, &idle_initramfs))?;
+    let bytes = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len());
+    let sizes = report::Sizes {
+        kernel_bytes: bytes(&dist.guest.vmlinux)?,
+        initramfs_bytes: bytes(&dist.guest.initramfs)?,
+    };
+    let tables = report::render(&kvm, &emulated, sizes);
+    println!("{tables}");
+    let document = paths.root.join(DOCUMENT);
+    let text = std::fs::read_to_string(&document).with_context(|| document.display().to_string())?;
+    let Some(text) = table::replace_section(&text, SECTION, &tables) else {
+        bail!("{DOCUMENT} has no lines `<!-- begin {SECTION} -->` and `<!-- end {SECTION} -->`")
+    };
+    std::fs::write(&document, text).with_context(|| document.display().to_string())
+}
+
+/// Runs `measure-kvm` in the lab.
+fn in_the_lab(paths: &Paths, on: &Installation<'_>, idle_initramfs: &Path) -> anyhow::Result<results::Kvm> {
+    let out = paths.target.join("bench/kvm.json");
+    let this = std::env::current_exe().context("the path of this program")?;
+    let text = |path: &Path| path.display().to_string();
+    let options = [
+        ("--prefix", text(on.prefix)),
+        ("--image", on.image.to_owned()),
+        ("--idle-initramfs", text(idle_initramfs)),
+        ("--out", text(&out)),
+    ];
+    let mut command = vec![text(&this), "bench".to_owned(), "measure-kvm".to_owned()];
+    command.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+    let status = lab::execute(paths, &LabRun::new(paths, command))?;
+    anyhow::ensure!(status == 0, "the measurements in the lab ended with {status}");
+    serde_json::from_slice(&std::fs::read(&out)?).with_context(|| out.display().to_string())
+}
+
+fn measure_kvm(prefix: &Path, image: &str, idle_initramfs: &Path, out: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(trace::is_available(), "KVM's events cannot be recorded here: this command runs in the lab");
+    let state = tempfile::tempdir()?;
+    let installation = Installation { prefix, state: state.path(), image };
+    let results = in_lab::Lab { installation, idle_initramfs }.measure()?;
+    std::fs::write(out, serde_json::to_vec_pretty(&results)?).with_context(|| out.display().to_string())
 }
