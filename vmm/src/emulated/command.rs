@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use bulkhead_protocols::wire::{KERNEL_CMDLINE, MEMORY_MIN_MIB};
 
+use super::boot_files::BootFiles;
 use crate::config::{Config, Disk};
 use crate::vhost_user::Endpoint;
 
@@ -23,11 +24,16 @@ pub(super) struct CommandLine<'a> {
 
 impl<'a> CommandLine<'a> {
     /// The machine of `config`; `vsock` and `shares` are the devices that we serve.
-    pub(super) fn new(config: &'a Config, vsock: &'a Endpoint, shares: &'a [(String, Endpoint)]) -> Self {
+    pub(super) fn new(
+        config: &'a Config,
+        boot_files: &'a BootFiles,
+        vsock: &'a Endpoint,
+        shares: &'a [(String, Endpoint)],
+    ) -> Self {
         let mut line = Self::default();
         line.process();
         line.machine(config.memory_mib, config.vcpus);
-        line.boot(config);
+        line.boot(boot_files, &config.cmdline_extra);
         line.console();
         line.vhost_user("vsock", "vhost-user-vsock-device", vsock);
         for (index, (tag, endpoint)) in shares.iter().enumerate() {
@@ -91,13 +97,12 @@ impl<'a> CommandLine<'a> {
         self.option("-accel", format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"));
     }
 
-    fn boot(&mut self, config: &'a Config) {
-        let kernel = self.file(&config.kernel.file);
+    fn boot(&mut self, files: &'a BootFiles, cmdline_extra: &str) {
+        let kernel = self.file(&files.kernel);
         self.option("-kernel", kernel);
-        let initramfs = self.file(&config.initramfs.file);
+        let initramfs = self.file(&files.initramfs);
         self.option("-initrd", initramfs);
-        let cmdline = [KERNEL_CMDLINE, &config.cmdline_extra];
-        self.option("-append", cmdline.map(str::trim).join(" ").trim_end());
+        self.option("-append", format!("{KERNEL_CMDLINE} {}", cmdline_extra.trim()).trim_end());
     }
 
     fn console(&mut self) {

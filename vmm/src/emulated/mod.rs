@@ -11,6 +11,7 @@
 //!
 //! This module owns the child and the device threads; dropping it ends both.
 
+mod boot_files;
 mod command;
 mod image;
 mod probe;
@@ -36,6 +37,7 @@ use crate::console::ConsoleBuffer;
 use crate::vhost_user::{Endpoint, Failure, Served};
 use crate::virtio::fs::FsDevice;
 use crate::virtio::vsock::VsockDevice;
+use boot_files::BootFiles;
 
 /// Bytes of QEMU's own messages that are kept, the newest.
 const MESSAGES_BYTES: usize = 4096;
@@ -65,7 +67,8 @@ impl Emulated {
             .enumerate()
             .map(|(index, share)| Ok((share.tag.clone(), endpoint(&format!("fs{index}"))?)))
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let line = command::CommandLine::new(&config, &vsock, &shares);
+        let boot_files = BootFiles::new(&config).context("cannot hand kernel and initramfs to QEMU")?;
+        let line = command::CommandLine::new(&config, &boot_files, &vsock, &shares);
         let qemu = Qemu::spawn(&line)?;
         confine::enter(&config.shares, &config.runtime_dir)?;
         Ok(Self { config, vsock, vsock_listener, shares, qemu })
