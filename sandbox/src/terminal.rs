@@ -57,7 +57,8 @@ impl RawMode {
         drop(saved);
         let mode = Self { _only_from_enter: () };
         // If this fails half-way, dropping the guard sets everything back.
-        tcsetattr(fd, OptionalActions::Flush, &raw)?;
+        // What was typed ahead is kept: it is for the guest.
+        tcsetattr(fd, OptionalActions::Now, &raw)?;
         Ok(mode)
     }
 }
