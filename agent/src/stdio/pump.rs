@@ -36,6 +36,10 @@ pub(crate) fn output(from: End, to: Stream) -> JoinHandle<()> {
         let mut watched = true;
         while read_some(&from, &mut buffer).await > 0 {
             watched = watched && socket.write_all(&buffer).await.is_ok();
+            // The writer to a pipe that nobody reads must learn of it; a terminal is still to be drained.
+            if !watched && !rustix::termios::isatty(&*from) {
+                break;
+            }
         }
         // Already closed by the host, if this fails.
         let _ = socket.shutdown(std::net::Shutdown::Write);
