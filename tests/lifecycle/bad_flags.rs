@@ -6,10 +6,9 @@ mod on_machine {
     #[test]
     fn memory_below_the_minimum_is_refused() {
         let world = World::new();
-        for size in ["1m", "0", "63m"] {
+        for size in ["1m", "0", "100k"] {
             world.run(["-m", size, &image::busybox(), "true"]).output().fails_with(["memory"]);
         }
-        world.run(["-m", "1m", &image::busybox(), "true"]).output().fails_with(["64"]);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use bulkhead_tests::{World, install};
 
-/// A copy of the installation's parts whose `/init` is `script`; busybox is `/busybox`, the agent is `/agent`.
+/// A copy of the installation's parts whose `/init` is `script`; busybox is `/busybox`, the agent is `/agent` and wants to
+/// be started as `/init`.
 ///
 /// Returns the directory to name by `BULKHEAD_LIB`.
 pub(crate) fn starting_with(world: &World, script: &str) -> PathBuf {
@@ -40,7 +41,7 @@ mod on_both {
     #[test]
     fn a_guest_that_starts_the_agent_late_still_works() {
         let world = World::new();
-        let lib = starting_with(&world, "/busybox sleep 1; exec /agent");
+        let lib = starting_with(&world, "/busybox sleep 1; /busybox mv /agent /init; exec /init");
         world.run([&image::busybox(), "echo", "late"]).variable("BULKHEAD_LIB", lib).output().exits(0).prints("late\n");
     }
 
@@ -58,7 +59,7 @@ mod on_both {
         // 2: also when only a container is out of memory.
         let lib = starting_with(
             &world,
-            "/busybox mkdir -p /proc; /busybox mount -t proc proc /proc; echo 2 >/proc/sys/vm/panic_on_oom; /busybox umount /proc; exec /agent",
+            "/busybox mkdir -p /proc; /busybox mount -t proc proc /proc; echo 2 >/proc/sys/vm/panic_on_oom; /busybox umount /proc; /busybox mv /agent /init; exec /init",
         );
         let outcome = world
             .run(["-m", "128m", &image::busybox(), "sh", "-c", "echo up; tail /dev/zero"])

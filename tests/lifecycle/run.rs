@@ -108,6 +108,8 @@ mod on_emulated {
     #[test]
     fn says_in_one_line_that_it_runs_emulated() {
         let world = World::new();
+        // Taking an image in says what it does.
+        world.sandbox(["pull", &image::busybox()]).output().exits(0);
         let outcome = world.run([&image::busybox(), "true"]).output();
         outcome.exits(0).prints("").complains(["emulat"]);
         assert_eq!(outcome.stderr.lines().count(), 1, "{outcome}");
@@ -120,6 +122,8 @@ mod on_kvm {
     #[test]
     fn says_nothing_of_its_own() {
         let world = World::new();
+        // Taking an image in says what it does.
+        world.sandbox(["pull", &image::busybox()]).output().exits(0);
         let outcome = world.run([&image::busybox(), "true"]).output();
         outcome.exits(0).prints("");
         assert_eq!(outcome.stderr, "", "{outcome}");
@@ -128,6 +132,8 @@ mod on_kvm {
     #[test]
     fn auto_takes_kvm_where_it_works() {
         let world = World::new();
+        // Taking an image in says what it does.
+        world.sandbox(["pull", &image::busybox()]).output().exits(0);
         let outcome = world.sandbox(["run", "--accel", "auto", &image::busybox(), "echo", "hi"]).output();
         outcome.exits(0).prints("hi\n");
         assert_eq!(outcome.stderr, "", "{outcome}");

@@ -22,6 +22,7 @@ mod on_both {
     fn is_a_shell_one_can_talk_to() {
         let world = World::new();
         let mut terminal = Terminal::start(&world.run(["-it", &image::debian(), "bash"]), 24, 80);
+        terminal.expect("# ");
         terminal.types("tty; echo sum $((40+2))\n");
         terminal.expect("sum 42");
         terminal.expect("/dev/pts/0");
@@ -32,10 +33,21 @@ mod on_both {
     }
 
     #[test]
+    fn what_is_typed_while_the_guest_boots_is_not_lost() {
+        let world = World::new();
+        let invocation = world.run(["-it", &image::busybox(), "sh", "-c", "read line; echo \"<$line>\""]);
+        let mut terminal = Terminal::start(&invocation, 24, 80);
+        terminal.types("early\r");
+        terminal.expect("<early>");
+        assert_eq!(terminal.wait().code(), Some(0), "{}", terminal.shown());
+    }
+
+    #[test]
     fn end_of_file_is_typed() {
         let world = World::new();
         let mut terminal =
-            Terminal::start(&world.run(["-it", &image::busybox(), "sh", "-c", "cat; echo over"]), 24, 80);
+            Terminal::start(&world.run(["-it", &image::busybox(), "sh", "-c", "echo ready; cat; echo over"]), 24, 80);
+        terminal.expect("ready");
         terminal.types("line\n");
         terminal.expect("line\r\nline\r\n");
         terminal.types("\u{4}");

@@ -312,7 +312,7 @@ impl Outcome {
     #[track_caller]
     pub fn fails_with<S: AsRef<str>>(&self, parts: impl IntoIterator<Item = S>) -> &Self {
         self.exits(125).prints("").complains(parts);
-        assert!(!self.stderr.contains("panicked"), "it panicked\n{self}");
+        assert!(!self.stderr.contains("panicked at"), "it panicked\n{self}");
         assert!(self.stderr.len() < 20_000, "{} bytes of message\n{self}", self.stderr.len());
         self
     }
