@@ -9,6 +9,7 @@
 //! [`KvmAccelerator::run`] builds the VM in this order: memory, devices, boot data, vCPUs. Nothing outlives the process.
 
 mod cpuid;
+mod deferred;
 mod devices;
 mod ports;
 pub(crate) mod probe;
@@ -24,7 +25,7 @@ use anyhow::Context as _;
 use bulkhead_protocols::control::Phase;
 use bulkhead_protocols::wire;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
-use kvm_ioctls::{Cap, Kvm, VmFd};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuFd, VmFd};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -38,6 +39,7 @@ use crate::virtio::fs::FsDevice;
 use crate::virtio::mmio::bus::MmioBus;
 use crate::virtio::rng::RngDevice;
 use crate::virtio::vsock::VsockDevice;
+use deferred::DeferredWrites;
 use devices::{Devices, NamedCore};
 use ports::Ports;
 use sys::borrow;
@@ -76,8 +78,9 @@ impl Accelerator for KvmAccelerator {
         let cmdline = cmdline(&devices.cmdline, &config.cmdline_extra);
         let machine = boot::Machine { memory_bytes, vcpus: config.vcpus, devices: devices.count(), cmdline: &cmdline };
         boot::load(&memory, &machine, &config.kernel, &config.initramfs)?;
-        let shared = Arc::new(share(&vm, session, devices.take_bus())?);
-        let vcpus = start_vcpus(&kvm, &vm, &config, &shared)?;
+        let vcpus = make_vcpus(&kvm, &vm, &config)?;
+        let shared = Arc::new(share(&vm, &vcpus, session, devices.take_bus())?);
+        let vcpus = start_vcpus(vcpus, &shared)?;
         session.set_phase(Phase::Running);
 
         let asked = wait_for_end(session, &shared)?;
@@ -99,6 +102,7 @@ fn create_vm(kvm: &Kvm) -> anyhow::Result<VmFd> {
         (Cap::Ioeventfd, "ioeventfd"),
         (Cap::Irqfd, "irqfd"),
         (Cap::CoalescedMmio, "coalesced MMIO"),
+        (Cap::CoalescedPio, "coalesced port I/O"),
         (Cap::TscDeadlineTimer, "the TSC deadline timer"),
     ] {
         anyhow::ensure!(kvm.check_extension(capability), "this host's KVM lacks {name}");
@@ -146,13 +150,32 @@ fn cmdline(devices: &str, extra: &str) -> String {
     cmdline
 }
 
-fn share(vm: &VmFd, session: &Session, bus: MmioBus) -> anyhow::Result<Shared> {
+/// The vCPUs, ready to run; the first is at the kernel's entry.
+fn make_vcpus(kvm: &Kvm, vm: &VmFd, config: &Config) -> anyhow::Result<Vec<VcpuFd>> {
+    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("ask KVM for the CPUID it supports")?;
+    let make = |index: u8| {
+        let vcpu = vm.create_vcpu(index.into()).context("create it")?;
+        let cpuid = cpuid::for_vcpu(&supported, index, config.vcpus).context("list its CPUID entries")?;
+        vcpu::configure(&vcpu, &cpuid, (index == 0).then_some(config.kernel.entry_gpa))?;
+        Ok(vcpu)
+    };
+    (0..config.vcpus)
+        .map(|index| make(index).map_err(|error: anyhow::Error| error.context(format!("set up vCPU {index}"))))
+        .collect()
+}
+
+fn share(vm: &VmFd, vcpus: &[VcpuFd], session: &Session, bus: MmioBus) -> anyhow::Result<Shared> {
     let serial_interrupt = eventfd()?;
     vm.register_irqfd(&serial_interrupt, layout::SERIAL_IRQ).context("connect the serial port's interrupt line")?;
+    for (port, count) in ports::DEFERRABLE_WRITES {
+        vm.register_coalesced_mmio(IoEventAddress::Pio(port.into()), count).context("let KVM collect port writes")?;
+    }
+    let deferred = vcpus.first().context("a VM without vCPUs")?;
+    let deferred = DeferredWrites::map(deferred).context("map the ring of deferred writes")?;
     Ok(Shared {
         bus,
         ports: Mutex::new(Ports::new(Arc::clone(&session.console), serial_interrupt)),
-        deferred: Mutex::new(()),
+        deferred: Mutex::new(deferred),
         stop: AtomicBool::new(false),
         ended: eventfd()?,
         end: Mutex::new(None),
@@ -160,18 +183,9 @@ fn share(vm: &VmFd, session: &Session, bus: MmioBus) -> anyhow::Result<Shared> {
     })
 }
 
-fn start_vcpus(kvm: &Kvm, vm: &VmFd, config: &Config, shared: &Arc<Shared>) -> anyhow::Result<Vec<VcpuThread>> {
+fn start_vcpus(vcpus: Vec<VcpuFd>, shared: &Arc<Shared>) -> anyhow::Result<Vec<VcpuThread>> {
     vcpu::install_kick_handler().context("handle the vCPUs' kick signal")?;
-    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).context("ask KVM for the CPUID it supports")?;
-    let mut fds = Vec::new();
-    for index in 0..config.vcpus {
-        let fd = vm.create_vcpu(index.into()).with_context(|| format!("create vCPU {index}"))?;
-        let cpuid = cpuid::for_vcpu(&supported, index, config.vcpus).context("list of CPUID entries")?;
-        let entry = (index == 0).then_some(config.kernel.entry_gpa);
-        vcpu::configure(&fd, &cpuid, entry).with_context(|| format!("set up vCPU {index}"))?;
-        fds.push(fd);
-    }
-    let threads = (0_u8..).zip(fds).map(|(index, fd)| vcpu::spawn(index, fd, Arc::clone(shared)));
+    let threads = (0_u8..).zip(vcpus).map(|(index, vcpu)| vcpu::spawn(index, vcpu, Arc::clone(shared)));
     threads.collect::<io::Result<_>>().context("start a vCPU's thread")
 }
 

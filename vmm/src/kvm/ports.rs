@@ -1,4 +1,7 @@
 //! The guest's I/O ports: a serial port that only writes, and the reset line of a keyboard controller.
+//!
+//! A kernel writes to the serial port's set-up registers dozens of times before it prints anything. Those writes have no
+//! effect that the guest could notice before it reads from the port, so KVM may collect them ([`DEFERRABLE_WRITES`]).
 
 use std::io;
 use std::sync::Arc;
@@ -10,10 +13,16 @@ use crate::console::ConsoleBuffer;
 
 const SERIAL: u16 = 0x3f8;
 const SERIAL_END: u16 = SERIAL + 7;
+const INTERVAL_TIMER: u16 = 0x40;
 /// Command port of a keyboard controller.
 const KEYBOARD_COMMAND: u16 = 0x64;
 /// Pulses the processor's reset line.
 const KEYBOARD_RESET: u8 = 0xfe;
+/// Ports, as (first, count), whose writes KVM may collect until the guest next leaves to us: the serial port's FIFO, line
+/// and modem control, and the interval timer, which is not there but is told to stop. Not the serial port's data and
+/// interrupt enable registers: they raise interrupts.
+pub(super) const DEFERRABLE_WRITES: [(u16, u32); 2] = [(SERIAL + 2, 3), (INTERVAL_TIMER, 4)];
+
 /// What a read gives where no device answers.
 const FLOATING: u8 = 0xff;
 

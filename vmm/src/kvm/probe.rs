@@ -15,7 +15,7 @@ use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::{create_vm, cpuid, map_memory, sys};
+use super::{cpuid, create_vm, map_memory, sys};
 use crate::arch::start_state;
 
 const DEVICE: &str = "/dev/kvm";

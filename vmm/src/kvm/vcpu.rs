@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
@@ -11,6 +11,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
+use super::deferred::{DeferredWrites, Target};
 use super::ports::{PortEffect, Ports};
 use crate::accelerator::GuestEnd;
 use crate::arch::start_state;
@@ -30,8 +31,8 @@ pub(super) struct Shared {
     pub(super) bus: MmioBus,
     /// I/O ports.
     pub(super) ports: Mutex<Ports>,
-    /// Held while writes that KVM collected are taken in, so that they stay in order.
-    pub(super) deferred: Mutex<()>,
+    /// Writes that KVM collected; locked while they and the access behind them are taken in, so that they stay in order.
+    pub(super) deferred: Mutex<DeferredWrites>,
     /// Asks every vCPU to leave its loop.
     pub(super) stop: AtomicBool,
     /// Written by a vCPU that ends the guest.
@@ -109,10 +110,9 @@ pub(super) fn spawn(index: u8, mut vcpu: VcpuFd, shared: Arc<Shared>) -> io::Res
     let thread = std::thread::Builder::new().name(format!("vcpu{index}")).stack_size(STACK_BYTES);
     thread
         .spawn(move || {
-            let end = vcpu.map_coalesced_mmio_ring().context("map the ring of deferred writes");
-            let end = end.and_then(|()| run(&mut vcpu, &shared)).with_context(|| format!("vCPU {index}"));
+            let end = run(&mut vcpu, &shared).with_context(|| format!("vCPU {index}"));
             let Some(end) = end.transpose() else { return };
-            shared.end.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(end);
+            lock(&shared.end).get_or_insert(end);
             // The counter is far from full: it is written once per vCPU.
             let _ = shared.ended.write(1);
         })
@@ -126,9 +126,9 @@ fn run(vcpu: &mut VcpuFd, shared: &Shared) -> anyhow::Result<Option<GuestEnd>> {
         shared.exits.total.increment();
         match exit {
             Ok(VcpuExit::MmioWrite(gpa, data)) => {
-                let mut bytes = [0; 8];
-                let data = copy(&mut bytes, data);
-                take_mmio_write(vcpu, shared, gpa, data)?;
+                shared.exits.mmio.increment();
+                let _in_order = take_deferred_writes(shared);
+                shared.bus.write(gpa, data);
             }
             Ok(VcpuExit::MmioRead(_, data)) => {
                 shared.exits.mmio.increment();
@@ -137,14 +137,15 @@ fn run(vcpu: &mut VcpuFd, shared: &Shared) -> anyhow::Result<Option<GuestEnd>> {
             }
             Ok(VcpuExit::IoOut(port, data)) => {
                 shared.exits.io.increment();
-                let effect = shared.ports.lock().unwrap_or_else(PoisonError::into_inner).write(port, data);
-                if effect == PortEffect::Reset {
+                let _in_order = take_deferred_writes(shared);
+                if lock(&shared.ports).write(port, data) == PortEffect::Reset {
                     return Ok(Some(GuestEnd::Stopped));
                 }
             }
             Ok(VcpuExit::IoIn(port, data)) => {
                 shared.exits.io.increment();
-                shared.ports.lock().unwrap_or_else(PoisonError::into_inner).read(port, data);
+                let _in_order = take_deferred_writes(shared);
+                lock(&shared.ports).read(port, data);
             }
             Ok(VcpuExit::Shutdown | VcpuExit::SystemEvent(..)) => {
                 shared.exits.shutdown.increment();
@@ -165,24 +166,22 @@ fn run(vcpu: &mut VcpuFd, shared: &Shared) -> anyhow::Result<Option<GuestEnd>> {
     Ok(None)
 }
 
-/// Takes in the writes that KVM collected, then this one.
-fn take_mmio_write(vcpu: &mut VcpuFd, shared: &Shared, gpa: u64, data: &[u8]) -> anyhow::Result<()> {
-    shared.exits.mmio.increment();
-    let _in_order = shared.deferred.lock().unwrap_or_else(PoisonError::into_inner);
-    while let Some(write) = vcpu.coalesced_mmio_read().context("read the ring of deferred writes")? {
+/// Takes in the writes that KVM collected; until the guard is dropped, no other vCPU gets in between.
+fn take_deferred_writes(shared: &Shared) -> MutexGuard<'_, DeferredWrites> {
+    let mut deferred = lock(&shared.deferred);
+    while let Some(write) = deferred.take() {
         shared.exits.deferred_writes.increment();
-        let data = write.data.get(..write.len as usize).unwrap_or_default();
-        shared.bus.write(write.phys_addr, data);
+        match write.target() {
+            Target::Mmio(gpa) => shared.bus.write(gpa, write.data()),
+            // None of the ports whose writes are deferred resets the VM.
+            Target::Port(port) => drop(lock(&shared.ports).write(port, write.data())),
+        }
     }
-    shared.bus.write(gpa, data);
-    Ok(())
+    deferred
 }
 
-/// The exit's data lives in memory that the next call into KVM may change.
-fn copy<'a>(bytes: &'a mut [u8; 8], data: &[u8]) -> &'a [u8] {
-    let length = data.len().min(bytes.len());
-    bytes.iter_mut().zip(data).for_each(|(to, from)| *to = *from);
-    bytes.get(..length).unwrap_or_default()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where the guest was, for a message.
