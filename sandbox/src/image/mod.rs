@@ -43,6 +43,9 @@ pub use unpack::{EntryProblem, UnpackError};
 use registry::Puller;
 use store::{LayerLock, Record, Store};
 
+/// Shortest start of an id that counts before a registry is asked: `ada` is an image's name, not a digest.
+const ID_START_MIN: usize = 6;
+
 /// When to ask a registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PullPolicy {
@@ -203,7 +206,8 @@ impl Images {
         let record = match named {
             Some(record) => Some(record),
             None => {
-                let id = find_id(&records, reference.written())?;
+                let written = reference.written();
+                let id = if written.len() < ID_START_MIN { None } else { find_id(&records, written)? };
                 records.iter().find(|record| Some(record.id) == id)
             }
         };

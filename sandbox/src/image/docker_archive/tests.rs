@@ -159,3 +159,26 @@ fn a_claim_of_ten_terabytes_ends_with_the_file() {
         "cannot use docker-archive:TMP/image.tar: TMP/image.tar cannot be read as a docker archive: it ends in the middle of `huge`: the data is cut short"
     );
 }
+
+proptest::proptest! {
+    #[test]
+    fn damaged_archives_are_read_or_refused(flips in proptest::collection::vec((0_usize..5000, proptest::prelude::any::<u8>()), 0..20)) {
+        let manifest = r#"[{"Config":"s","RepoTags":null,"Layers":["d/l"]}]"#;
+        let mut tar = TarBuilder::default()
+            .pax(&[("path", b"manifest.json")])
+            .file("x", manifest.as_bytes())
+            .symlink("s", "d/c")
+            .file("d/c", b"{}")
+            .file("d/l", b"layer")
+            .end();
+        for (at, value) in flips {
+            if let Some(byte) = tar.get_mut(at) {
+                *byte = value;
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("image.tar");
+        fs::write(&file, tar).unwrap();
+        let _ = super::find(&file, None);
+    }
+}

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags};
@@ -68,7 +68,10 @@ impl Store {
             made.map_err(|source| self.failed("make the directory", path, source))
         };
         make(0o700, &staging.path)?;
+        // The umask must not show in the root of a container.
         make(0o755, &staging.fs())?;
+        let opened = fs::set_permissions(staging.fs(), fs::Permissions::from_mode(0o755));
+        opened.map_err(|source| self.failed("set the mode of", &staging.fs(), source))?;
         Ok(staging)
     }
 

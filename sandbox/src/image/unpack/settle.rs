@@ -54,14 +54,15 @@ fn show(layer: &Path, path: &EntryPath) -> Result<Shown, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut dir = rustix::fs::open(layer, flags, Mode::empty())?;
     let mut covers = false;
-    for name in path.components() {
+    for (depth, name) in path.components().enumerate() {
+        // Opaque is said of what lies in a directory, not of the directory itself; the root's is known elsewhere.
+        covers = covers || (depth > 0 && is_opaque(&dir)?);
         dir = match openat(&dir, name, flags, Mode::empty()) {
             Ok(next) => next,
             Err(Errno::NOENT) => return Ok(Shown { dir: None, covers }),
             Err(Errno::NOTDIR | Errno::LOOP) => return Ok(Shown { dir: None, covers: true }),
             Err(errno) => return Err(errno),
         };
-        covers = covers || is_opaque(&dir)?;
     }
     Ok(Shown { dir: Some(dir), covers })
 }

@@ -12,8 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags, fchmod, fsetxattr, fstat,
-    futimens, mkdirat, openat2, statat, unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, fchmod, fchown,
+    fsetxattr, fstat, futimens, mkdirat, openat2, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -208,6 +208,8 @@ impl Tree {
             let times = times_of(parent)?;
             mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
             let fd = openat2(parent, name, DIRECTORY, Mode::empty(), STRICT)?;
+            // The parent's set-group-ID bit and our umask would show otherwise.
+            fchown(&fd, Some(Uid::ROOT), Some(Gid::ROOT))?;
             fchmod(&fd, Mode::from_raw_mode(0o755))?;
             if opaque {
                 set_opaque(fd.as_fd())?;

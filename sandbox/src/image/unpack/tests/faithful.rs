@@ -147,7 +147,17 @@ fn gnu_long_names_and_old_directories_are_read() {
 fn directories_without_an_entry_take_what_lies_below() {
     let (below, middle, top) = (Arena::new(), Arena::new(), Arena::new());
     let sticky = Raw { name: b"tmp", kind: b'5', mode: 0o1777, uid: 7, mtime: 99, ..Raw::default() };
-    below.unpack(&TarBuilder::default().raw(&sticky).dir("own", 0o700).dir("hid", 0o711).end()).unwrap();
+    below
+        .unpack(
+            &TarBuilder::default()
+                .raw(&sticky)
+                .dir("own", 0o700)
+                .dir("hid", 0o711)
+                .dir("opq", 0o701)
+                .dir("opq/sub", 0o702)
+                .end(),
+        )
+        .unwrap();
     middle.unpack(&TarBuilder::default().file(".wh.hid", b"").end()).unwrap();
     let tar = TarBuilder::default()
         .file("tmp/x", b"")
@@ -155,6 +165,8 @@ fn directories_without_an_entry_take_what_lies_below() {
         .file("own/x", b"")
         .file("hid/x", b"")
         .file("new/x", b"")
+        .file("opq/.wh..wh..opq", b"")
+        .file("opq/sub/x", b"")
         .end();
     let (_, implicit) = top.unpack(&tar).unwrap();
     implicit.settle(&top.layer(), &[below.layer(), middle.layer()]).unwrap();
@@ -166,4 +178,5 @@ fn directories_without_an_entry_take_what_lies_below() {
     assert_eq!(of("own").0, 0o750);
     assert_eq!(of("hid").0, 0o755, "a whiteout between hides the model");
     assert_eq!(of("new").0, 0o755);
+    assert_eq!((of("opq").0, of("opq/sub").0), (0o701, 0o755), "opaque hides the contents, not the directory");
 }

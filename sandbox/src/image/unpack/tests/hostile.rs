@@ -48,6 +48,27 @@ fn a_symlink_that_points_outside_is_kept_and_never_followed() {
 }
 
 #[test]
+fn a_directory_beyond_a_symlink_is_not_reached_either() {
+    let outside = tempfile::tempdir().unwrap();
+    fs::create_dir(outside.path().join("sub")).unwrap();
+    fs::write(outside.path().join("sub/secret"), b"secret").unwrap();
+    let escape = || TarBuilder::default().symlink("escape", outside.path().to_str().unwrap());
+    assert_eq!(
+        refused(&escape().file("escape/sub/evil", b"x").end()),
+        "entry `escape/sub/evil` lies below the symlink `escape`, which leads to no directory of this layer"
+    );
+    assert_eq!(
+        refused(&escape().file("escape/sub/.wh..wh..opq", b"").end()),
+        "entry `escape/sub/.wh..wh..opq` lies below the symlink `escape`, which leads to no directory of this layer"
+    );
+    assert_eq!(
+        refused(&escape().hard_link("mine", "escape/sub/secret").end()),
+        "entry `mine` is a hard link to `escape/sub/secret`, which this layer does not have"
+    );
+    assert_eq!(tree(outside.path()), ["sub/", "sub/secret"]);
+}
+
+#[test]
 fn a_relative_symlink_that_points_outside_stays_inside() {
     let arena = Arena::new();
     let tar = TarBuilder::default()
