@@ -153,8 +153,8 @@ pub(crate) struct ProcessPlan {
 pub(crate) enum UserPlan {
     /// Numbers, as in `process.user`.
     Ids { uid: u32, gid: u32, additional_gids: Vec<u32> },
-    /// `name|uid[:group|gid]`, to be looked up in the container's own files.
-    Lookup(String),
+    /// `name|uid[:group|gid]`, to be looked up in the container's own files, and groups beside those found there.
+    Lookup { name: String, additional_gids: Vec<u32> },
 }
 
 /// The five capability sets as masks, bit n for capability n.

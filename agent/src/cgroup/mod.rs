@@ -25,8 +25,8 @@ use crate::server::Refusal;
 pub(crate) const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 /// Longest wait for the processes of a killed group to be gone.
 const EMPTY_WAIT_MAX: Duration = Duration::from_secs(10);
-/// How deep a container's own groups are followed.
-const DEPTH_MAX: usize = 64;
+/// How many groups a container may make below its own; more than any orchestrator in a container needs.
+const DESCENDANTS_MAX: &str = "10000";
 
 /// One value for one file of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,7 +97,8 @@ impl Cgroup {
             _ => Refusal::internal(format!("make cgroup {}: {error}", path.display())),
         })?;
         let group = Self { path };
-        for setting in settings {
+        let bound = Setting::new("descendants", "cgroup.max.descendants", DESCENDANTS_MAX);
+        for setting in std::iter::once(&bound).chain(settings) {
             if let Err(error) = std::fs::write(group.path.join(&setting.file), &setting.value) {
                 let _ = std::fs::remove_dir(&group.path);
                 let Setting { property, file, value } = setting;
@@ -136,13 +137,13 @@ impl Cgroup {
     }
 
     /// Process ids of the group and of the groups below it.
-    pub(crate) fn processes(&self) -> std::io::Result<Vec<i32>> {
+    pub(crate) fn processes(&self) -> Vec<i32> {
         let mut found = Vec::new();
-        for group in self.tree()? {
+        for group in self.tree() {
             let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
             found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
         }
-        Ok(found)
+        found
     }
 
     /// How many processes of the group the OOM killer has taken so far.
@@ -171,32 +172,26 @@ impl Cgroup {
             waited += pause;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
-        for group in self.tree()?.iter().rev() {
+        for group in self.tree().iter().rev() {
             std::fs::remove_dir(group)?;
         }
         Ok(())
     }
 
-    /// This group and those below it, parents first.
-    fn tree(&self) -> std::io::Result<Vec<PathBuf>> {
+    /// This group and those below it, parents first: at most [`DESCENDANTS_MAX`].
+    fn tree(&self) -> Vec<PathBuf> {
         let mut found = vec![self.path.clone()];
-        let mut level = found.clone();
-        for _ in 0..DEPTH_MAX {
-            let mut next = Vec::new();
-            for group in &level {
-                for entry in std::fs::read_dir(group)?.flatten() {
-                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                        next.push(entry.path());
-                    }
+        let mut at = 0;
+        while let Some(group) = found.get(at).cloned() {
+            // A group may go while it is looked at.
+            for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    found.push(entry.path());
                 }
             }
-            if next.is_empty() {
-                break;
-            }
-            found.extend_from_slice(&next);
-            level = next;
+            at += 1;
         }
-        Ok(found)
+        found
     }
 }
 

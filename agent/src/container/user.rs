@@ -52,7 +52,11 @@ pub(super) fn resolve(root: &Root, plan: &UserPlan) -> Result<Identity, Failure>
             let home = passwd_entries(&passwd).find(|entry| entry.uid == *uid).map_or(NO_HOME, |entry| entry.home);
             Ok(Identity { uid: *uid, gid: *gid, groups: additional_gids.clone(), home: home.to_owned() })
         }
-        UserPlan::Lookup(text) => look_up(text, &passwd, &read_file(root, "/etc/group")?),
+        UserPlan::Lookup { name, additional_gids } => {
+            let mut identity = look_up(name, &passwd, &read_file(root, "/etc/group")?)?;
+            identity.groups.extend(additional_gids);
+            Ok(identity)
+        }
     }
 }
 

@@ -24,13 +24,9 @@ const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(Mount
 const DIRECTORIES: [&str; 3] = [SHARES_ROOT, CONTAINER_ROOT_DIR, CONTAINER_FILES_DIR];
 
 /// Kernel settings unlike the kernel's own defaults: file below `/proc/sys` and value.
-const SYSCTLS: [(&str, &str); 3] = [
-    // No limit of the guest's but its memory: containers have limits of their own.
-    ("kernel/pid_max", "4194304"),
-    ("fs/inotify/max_user_instances", "8192"),
-    // What servers in images expect, and container runtimes on hosts set.
-    ("net/ipv4/ip_unprivileged_port_start", "0"),
-];
+///
+/// The guest is bounded by its memory, and containers by limits of their own: numbers of things need no bound here.
+const SYSCTLS: [(&str, &str); 2] = [("kernel/pid_max", "4194304"), ("fs/inotify/max_user_instances", "8192")];
 
 /// Sets the guest up.
 pub(super) fn prepare() -> anyhow::Result<()> {

@@ -69,7 +69,14 @@ impl Container {
             joins_pid_namespace: false,
             terminal: has_terminal(job),
         };
-        let (launched, attached) = launch(&what, streams, reaper).await?;
+        let (launched, attached) = launch(&what, streams, reaper).await.map_err(|refusal| {
+            if cgroup.oom_kills() == 0 {
+                return refusal;
+            }
+            Refusal::invalid(
+                "linux.resources.memory.limit is too small: the container ran out of memory while it was made",
+            )
+        })?;
         let init = supervise(launched, attached, Arc::clone(&cgroup), !namespaces.pid);
         Ok(Arc::new(Self { id, namespaces, cgroup, scratch, init, processes: Mutex::default() }))
     }
@@ -108,12 +115,13 @@ impl Container {
         reaper: &Reaper,
     ) -> Result<Arc<Process>, Refusal> {
         let directory = self.group_of_members()?;
+        let init = self.init.pidfd()?;
         let what = Launch {
             program: program.as_fd(),
             job,
             namespaces: 0,
             cgroup: directory.as_fd(),
-            container: Some(self.init.pidfd().as_fd()),
+            container: Some(init.as_fd()),
             joins_pid_namespace: self.namespaces.pid,
             terminal: has_terminal(job),
         };
@@ -126,6 +134,17 @@ impl Container {
     fn group_of_members(&self) -> Result<std::os::fd::OwnedFd, Refusal> {
         let delegated = self.cgroup.delegates();
         if delegated { Cgroup::of_process(self.init.pid())?.open() } else { self.cgroup.open() }
+    }
+
+    /// Refuses a container that was not started or has ended.
+    pub(super) fn check_running(&self) -> Result<(), Refusal> {
+        if !self.init.was_started() {
+            return Err(Refusal::precondition(format!("container {:?} was not started", self.id)));
+        }
+        if self.init.has_ended() {
+            return Err(Refusal::precondition(format!("container {:?} has ended", self.id)));
+        }
+        Ok(())
     }
 
     /// The container's id.
@@ -169,7 +188,7 @@ impl Container {
         if number == libc::SIGKILL.unsigned_abs() {
             return self.cgroup.kill().map_err(failed);
         }
-        for pid in self.cgroup.processes().map_err(failed)? {
+        for pid in self.cgroup.processes() {
             match crate::sys::signal::send_to_pid(pid, number) {
                 // It ended meanwhile.
                 Ok(()) | Err(Errno::SRCH) => {}
@@ -223,8 +242,10 @@ fn supervise(launched: Launched, attached: Attached, cgroup: Arc<Cgroup>, ends_g
     let (sender, receiver) = watch::channel(None);
     let oom_kills_before = cgroup.oom_kills();
     let process = Arc::new(Process::new(launched, receiver));
+    let watched = Arc::clone(&process);
     tokio::spawn(async move {
         let Ok(ending) = ended.await else { return };
+        watched.release();
         if let Some(pump) = stdin_pump {
             pump.abort();
         }

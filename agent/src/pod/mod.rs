@@ -67,25 +67,33 @@ impl Pod {
     /// Makes a container; returns the pid of its first process, which waits for its start.
     pub(crate) async fn create(&self, request: CreateContainerRequest) -> Result<u32, Refusal> {
         let id = request.container_id.clone();
-        ids::check("container_id", &id)?;
+        let result = self.create_with(&id, request).await;
+        if result.is_err() {
+            self.parking.discard(&id, INIT_PROCESS);
+        }
+        result
+    }
+
+    async fn create_with(&self, id: &str, request: CreateContainerRequest) -> Result<u32, Refusal> {
+        ids::check("container_id", id)?;
         let order = request::create(request)?;
         {
             let mut state = self.lock();
-            if state.containers.contains_key(&id) {
+            if state.containers.contains_key(id) {
                 return Err(Refusal::exists(format!("container {id:?} exists already")));
             }
-            state.containers.insert(id.clone(), Slot::Busy);
+            state.containers.insert(id.to_owned(), Slot::Busy);
         }
-        let result = self.make(&id, order).await;
+        let result = self.make(id, order).await;
         let mut state = self.lock();
         match result {
             Ok(container) => {
                 let pid = container.init().pid();
-                state.containers.insert(id, Slot::Ready(container));
+                state.containers.insert(id.to_owned(), Slot::Ready(container));
                 Ok(pid)
             }
             Err(refusal) => {
-                state.containers.remove(&id);
+                state.containers.remove(id);
                 Err(refusal)
             }
         }
@@ -143,15 +151,21 @@ impl Pod {
 
     /// Runs a further process in a container.
     pub(crate) async fn exec(&self, request: ExecRequest) -> Result<Started, Refusal> {
-        ids::check("process_id", &request.process_id)?;
-        let container = self.container(&request.container_id)?;
-        if container.init().has_ended() {
-            return Err(Refusal::precondition(format!("container {:?} has ended", container.id())));
+        let (container_id, process_id) = (request.container_id.clone(), request.process_id.clone());
+        let result = self.exec_with(&process_id, request).await;
+        if result.is_err() {
+            self.parking.discard(&container_id, &process_id);
         }
-        let process_id = request.process_id.clone();
+        result
+    }
+
+    async fn exec_with(&self, process_id: &str, request: ExecRequest) -> Result<Started, Refusal> {
+        ids::check("process_id", process_id)?;
+        let container = self.container(&request.container_id)?;
+        container.check_running()?;
         let (job, streams) = request::exec(request, container.namespaces())?;
-        let streams = self.parking.take(container.id(), &process_id, &streams)?;
-        let process = container.add_process(&process_id, &self.program, &job, streams, &self.reaper).await?;
+        let streams = self.parking.take(container.id(), process_id, &streams)?;
+        let process = container.add_process(process_id, &self.program, &job, streams, &self.reaper).await?;
         Ok(process.start().await?.map(|()| process.pid()))
     }
 

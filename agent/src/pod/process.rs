@@ -8,6 +8,8 @@
 //! goes from Prepared to Ended.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -29,13 +31,22 @@ pub(crate) struct Outcome {
     pub(crate) oom_killed: bool,
 }
 
+/// What leads to a process that runs.
+#[derive(Clone, Debug)]
+struct Handles {
+    /// Refers to the process, whatever becomes of its id.
+    pidfd: Arc<OwnedFd>,
+    terminal: Option<End>,
+}
+
 /// A process of a container.
 #[derive(Debug)]
 pub(crate) struct Process {
     pid: Pid,
-    pidfd: OwnedFd,
-    terminal: Option<End>,
+    /// Until it has ended: a process that is only remembered holds no descriptors.
+    handles: std::sync::Mutex<Option<Handles>>,
     gate: Mutex<Option<AsyncFd<OwnedFd>>>,
+    started: AtomicBool,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -43,7 +54,13 @@ impl Process {
     /// Takes over what a launch left; `outcome` receives how the process ends.
     pub(super) fn new(launched: Launched, outcome: watch::Receiver<Option<Outcome>>) -> Self {
         let Launched { child, gate, terminal } = launched;
-        Self { pid: child.pid, pidfd: child.pidfd, terminal, gate: Mutex::new(Some(gate)), outcome }
+        Self {
+            pid: child.pid,
+            handles: std::sync::Mutex::new(Some(Handles { pidfd: Arc::new(child.pidfd), terminal })),
+            gate: Mutex::new(Some(gate)),
+            started: AtomicBool::new(false),
+            outcome,
+        }
     }
 
     /// Process id in the agent's pid namespace.
@@ -52,8 +69,26 @@ impl Process {
     }
 
     /// Refers to the process, whatever becomes of its id.
-    pub(crate) fn pidfd(&self) -> &OwnedFd {
-        &self.pidfd
+    pub(crate) fn pidfd(&self) -> Result<Arc<OwnedFd>, Refusal> {
+        Ok(self.handles()?.pidfd)
+    }
+
+    /// Lets go of a process that has ended.
+    pub(super) fn release(&self) {
+        *self.lock_handles() = None;
+    }
+
+    fn handles(&self) -> Result<Handles, Refusal> {
+        self.lock_handles().clone().ok_or_else(|| Refusal::precondition("the process has ended"))
+    }
+
+    fn lock_handles(&self) -> MutexGuard<'_, Option<Handles>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it was told to start.
+    pub(crate) fn was_started(&self) -> bool {
+        self.started.load(Ordering::Relaxed)
     }
 
     /// Whether it has ended.
@@ -72,6 +107,7 @@ impl Process {
         }
         packet::send(gate.get_ref(), START, None)
             .map_err(|error| Refusal::internal(format!("tell the process to start: {error}")))?;
+        self.started.store(true, Ordering::Relaxed);
         match launch::receive(&gate).await? {
             // The socket closes by itself when the program is executed.
             None => Ok(Ok(())),
@@ -95,7 +131,7 @@ impl Process {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, number: u32) -> Result<(), Refusal> {
-        match signal::send_to(&self.pidfd, number) {
+        match signal::send_to(self.pidfd()?, number) {
             Ok(()) => Ok(()),
             Err(Errno::SRCH) => Err(Refusal::precondition("the process has ended")),
             Err(error) => Err(Refusal::internal(format!("send signal {number}: {error}"))),
@@ -104,7 +140,7 @@ impl Process {
 
     /// Changes the size of its terminal.
     pub(crate) fn resize(&self, rows: u16, columns: u16) -> Result<(), Refusal> {
-        let Some(terminal) = &self.terminal else {
+        let Some(terminal) = self.handles()?.terminal else {
             return Err(Refusal::precondition("the process has no terminal"));
         };
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };

@@ -99,7 +99,12 @@ fn finish_process(process: &mut ProcessPlan, user: String) -> Result<(), Refusal
         return Err(Refusal::invalid(format!("user {user:?} holds a character that no name has")));
     }
     if !user.is_empty() {
-        process.user = UserPlan::Lookup(user);
+        let additional_gids = match &mut process.user {
+            UserPlan::Ids { additional_gids, .. } | UserPlan::Lookup { additional_gids, .. } => {
+                std::mem::take(additional_gids)
+            }
+        };
+        process.user = UserPlan::Lookup { name: user, additional_gids };
     }
     Ok(())
 }

@@ -2,15 +2,17 @@
 //! by name ([`refused`]), and each value is checked here, before anything is made.
 
 mod capability;
+mod document;
 mod linux;
 mod mounts;
 mod process;
 mod refused;
 
-use oci_spec::runtime::{Process, Spec};
 use serde_json::Value;
 
 pub(crate) use linux::NamespaceSet;
+
+use document::{Document, Process};
 
 use crate::cgroup::Setting;
 use crate::cgroup::devices::{self, DeviceRule};
@@ -43,30 +45,29 @@ pub(crate) struct ContainerSpec {
 pub(crate) fn container(json: &[u8]) -> Result<ContainerSpec, SpecError> {
     let value: Value = serde_json::from_slice(json).map_err(|error| format!("spec_json: {error}"))?;
     refused::check(&value, refused::CONTAINER)?;
-    let spec: Spec = serde_json::from_value(value).map_err(|error| format!("spec_json: {error}"))?;
-    if !spec.version().starts_with("1.") {
-        return Err(format!("ociVersion is {:?}; versions 1.x are understood", spec.version()));
+    let spec: Document = serde_json::from_value(value).map_err(|error| format!("spec_json: {error}"))?;
+    if !spec.oci_version.starts_with("1.") {
+        return Err(format!("ociVersion is {:?}; versions 1.x are understood", spec.oci_version));
     }
-    let process = spec.process().as_ref().ok_or("process is missing")?;
-    let linux = spec.linux().as_ref().ok_or("linux is missing")?;
-    let namespaces = linux::namespaces(linux)?;
-    linux::check_names(&namespaces, spec.hostname().as_deref(), spec.domainname().as_deref())?;
+    let linux = spec.linux.ok_or("linux is missing")?;
+    let namespaces = linux::namespaces(&linux)?;
+    linux::check_names(&namespaces, spec.hostname.as_deref(), spec.domainname.as_deref())?;
     let resources = linux.resources().as_ref();
     let cgroup_settings = resources.map(crate::cgroup::settings).transpose()?.unwrap_or_default();
     let device_rules = devices::rules(resources.and_then(|all| all.devices().as_deref()).unwrap_or_default())?;
     Ok(ContainerSpec {
-        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
-        domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
-        root_read_only: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
-        process: process::plan(process)?,
-        mounts: mounts::plan(spec.mounts().as_deref().unwrap_or_default())?,
+        hostname: spec.hostname.filter(|name| !name.is_empty()),
+        domainname: spec.domainname.filter(|name| !name.is_empty()),
+        root_read_only: spec.root.and_then(|root| root.readonly()).unwrap_or(false),
+        process: process::plan(spec.process.ok_or("process is missing")?)?,
+        mounts: mounts::plan(&spec.mounts.unwrap_or_default())?,
         namespaces,
-        devices: linux::devices(linux)?,
+        devices: linux::devices(&linux)?,
         masked_paths: absolute_paths("linux.maskedPaths", linux.masked_paths().as_deref())?,
         readonly_paths: absolute_paths("linux.readonlyPaths", linux.readonly_paths().as_deref())?,
-        sysctls: linux::sysctls(linux)?,
-        propagation: linux::propagation(linux)?,
-        cgroup_path: linux::cgroup_path(linux)?,
+        sysctls: linux::sysctls(&linux)?,
+        propagation: linux::propagation(&linux)?,
+        cgroup_path: linux::cgroup_path(&linux)?,
         cgroup_settings,
         device_rules,
     })
@@ -77,7 +78,7 @@ pub(crate) fn process(json: &[u8]) -> Result<ProcessPlan, SpecError> {
     let value: Value = serde_json::from_slice(json).map_err(|error| format!("process_json: {error}"))?;
     refused::check(&value, refused::PROCESS)?;
     let process: Process = serde_json::from_value(value).map_err(|error| format!("process_json: {error}"))?;
-    process::plan(&process)
+    process::plan(process)
 }
 
 /// Paths of a list, each absolute and free of NUL bytes.

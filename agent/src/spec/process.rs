@@ -1,32 +1,33 @@
 //! The `process` object.
 
-use oci_spec::runtime::{PosixRlimitType, Process};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitType};
 
-use super::{SpecError, capability, check_absolute, check_no_nul, path_text};
+use super::document::Process;
+use super::{SpecError, capability, check_absolute, check_no_nul};
 use crate::plan::{ProcessPlan, RlimitPlan, TerminalPlan, UserPlan};
 
 /// Range of `oom_score_adj` (proc(5)).
 const OOM_SCORES: std::ops::RangeInclusive<i32> = -1000..=1000;
 
 /// Checks everything that can be checked without looking into the container.
-pub(super) fn plan(process: &Process) -> Result<ProcessPlan, SpecError> {
-    let args = process.args().clone().unwrap_or_default();
+pub(super) fn plan(process: Process) -> Result<ProcessPlan, SpecError> {
+    let terminal = process.terminal.unwrap_or(false).then(|| terminal(&process)).transpose()?;
+    let rlimits = rlimits(process.rlimits.as_deref().unwrap_or_default())?;
+    let (args, env) = (process.args.unwrap_or_default(), process.env.unwrap_or_default());
     if args.is_empty() {
         return Err("process.args is empty: there is nothing to run".into());
     }
-    let env = process.env().clone().unwrap_or_default();
     args.iter().try_for_each(|arg| check_no_nul("process.args", arg))?;
     env.iter().try_for_each(|entry| check_no_nul("process.env", entry))?;
-    let cwd = path_text("process.cwd", process.cwd())?;
-    check_absolute("process.cwd", &cwd)?;
-    let user = process.user();
-    if let Some(score) = process.oom_score_adj().filter(|score| !OOM_SCORES.contains(score)) {
+    check_absolute("process.cwd", &process.cwd)?;
+    if let Some(score) = process.oom_score_adj.filter(|score| !OOM_SCORES.contains(score)) {
         return Err(format!("process.oomScoreAdj is {score}, not within -1000 to 1000"));
     }
+    let user = process.user;
     Ok(ProcessPlan {
         args,
         env,
-        cwd,
+        cwd: process.cwd,
         create_cwd: false,
         user: UserPlan::Ids {
             uid: user.uid(),
@@ -34,34 +35,32 @@ pub(super) fn plan(process: &Process) -> Result<ProcessPlan, SpecError> {
             additional_gids: user.additional_gids().clone().unwrap_or_default(),
         },
         umask: user.umask(),
-        capabilities: capability::plan(process.capabilities().as_ref())?,
-        rlimits: rlimits(process)?,
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        oom_score_adj: process.oom_score_adj(),
-        terminal: process.terminal().unwrap_or(false).then(|| terminal(process)).transpose()?,
+        capabilities: capability::plan(process.capabilities.as_ref())?,
+        rlimits,
+        no_new_privileges: process.no_new_privileges.unwrap_or(false),
+        oom_score_adj: process.oom_score_adj,
+        terminal,
     })
 }
 
 fn terminal(process: &Process) -> Result<TerminalPlan, SpecError> {
-    let Some(size) = process.console_size() else { return Ok(TerminalPlan::default()) };
+    let Some(size) = process.console_size else { return Ok(TerminalPlan::default()) };
     let fit = |name: &str, value: u64| {
         u16::try_from(value).map_err(|_| format!("process.consoleSize.{name} is {value}, more than 65535"))
     };
     Ok(TerminalPlan { rows: fit("height", size.height())?, columns: fit("width", size.width())? })
 }
 
-fn rlimits(process: &Process) -> Result<Vec<RlimitPlan>, SpecError> {
+fn rlimits(limits: &[PosixRlimit]) -> Result<Vec<RlimitPlan>, SpecError> {
     let mut plans: Vec<RlimitPlan> = Vec::new();
-    for limit in process.rlimits().iter().flatten() {
-        let (resource, soft, hard) = (resource_number(limit.typ()), limit.soft(), limit.hard());
+    for limit in limits {
+        let (kind, soft, hard) = (limit.typ(), limit.soft(), limit.hard());
+        let resource = resource_number(kind);
         if soft > hard {
-            return Err(format!(
-                "process.rlimits: {:?} has a soft limit of {soft} above the hard one of {hard}",
-                limit.typ()
-            ));
+            return Err(format!("process.rlimits: {kind} has a soft limit of {soft} above the hard one of {hard}"));
         }
         if plans.iter().any(|plan| plan.resource == resource) {
-            return Err(format!("process.rlimits: {:?} is given twice", limit.typ()));
+            return Err(format!("process.rlimits: {kind} is given twice"));
         }
         plans.push(RlimitPlan { resource, soft, hard });
     }

@@ -100,7 +100,7 @@ fn wrong_values_are_named() {
         ("/process/args", json!(["a\u{0}b"]), "process.args"),
         ("/process/cwd", json!("work"), "process.cwd"),
         ("/process/oomScoreAdj", json!(1001), "oomScoreAdj"),
-        ("/process/rlimits/-", json!({ "type": "RLIMIT_CPU", "soft": 2, "hard": 1 }), "RlimitCpu"),
+        ("/process/rlimits/-", json!({ "type": "RLIMIT_CPU", "soft": 2, "hard": 1 }), "RLIMIT_CPU"),
         ("/process/rlimits/-", json!({ "type": "RLIMIT_NOFILE", "soft": 1, "hard": 1 }), "twice"),
         ("/linux", Value::Null, "linux"),
         ("/linux/namespaces", json!([{ "type": "pid" }]), "mount namespace"),

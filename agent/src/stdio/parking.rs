@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio_vsock::VsockStream;
 
 use super::header::{StreamKey, StreamKind};
@@ -37,9 +38,21 @@ pub(crate) struct Parking {
 
 #[derive(Debug, Default)]
 struct Places {
-    streams: HashMap<StreamKey, (u64, Stream)>,
-    /// Tells a stream from a later one of the same name.
-    next_ticket: u64,
+    streams: HashMap<StreamKey, Parked>,
+}
+
+/// A stream in its place, and the task that ends its stay.
+#[derive(Debug)]
+struct Parked {
+    stream: Stream,
+    expiry: AbortHandle,
+}
+
+impl Parked {
+    fn leave(self) -> Stream {
+        self.expiry.abort();
+        self.stream
+    }
 }
 
 impl Parking {
@@ -54,21 +67,22 @@ impl Parking {
 
     /// Keeps a stream until its process comes, or until it has waited too long.
     pub(crate) fn park(self: &Arc<Self>, key: StreamKey, stream: Stream) {
-        let ticket = {
-            let mut places = self.lock();
-            let ticket = places.next_ticket;
-            places.next_ticket += 1;
-            places.streams.insert(key.clone(), (ticket, stream));
-            ticket
-        };
-        let parking = Arc::clone(self);
-        tokio::spawn(async move {
+        let (parking, expired) = (Arc::clone(self), key.clone());
+        let expiry = tokio::spawn(async move {
             tokio::time::sleep(STAY_MAX).await;
-            let mut places = parking.lock();
-            if places.streams.get(&key).is_some_and(|(parked, _)| *parked == ticket) {
-                places.streams.remove(&key);
-            }
+            parking.lock().streams.remove(&expired);
         });
+        let expiry = expiry.abort_handle();
+        self.lock().streams.insert(key, Parked { stream, expiry });
+    }
+
+    /// Closes the streams that a process would have had.
+    pub(crate) fn discard(&self, container_id: &str, process_id: &str) {
+        let mut places = self.lock();
+        for kind in [StreamKind::Stdin, StreamKind::Stdout, StreamKind::Stderr] {
+            let key = StreamKey { container_id: container_id.into(), process_id: process_id.into(), kind };
+            places.streams.remove(&key).map(Parked::leave);
+        }
     }
 
     /// Hands out the wanted streams of a process, all or none.
@@ -88,7 +102,7 @@ impl Parking {
         }
         let mut take = |kind| {
             let stream = wanted.contains(&kind).then(|| places.streams.remove(&key(kind)));
-            stream.flatten().map(|(_, stream)| stream)
+            stream.flatten().map(Parked::leave)
         };
         Ok(ProcessStreams {
             stdin: take(StreamKind::Stdin),
