@@ -19,6 +19,9 @@ use tokio_vsock::{VsockAddr, VsockStream};
 
 pub(crate) use shutdown::shut_down;
 
+/// Bytes of a message, with room for the newline and what the kernel adds.
+const RECORD_MAX: usize = 900;
+
 /// When the agent began and when it was listening, in microseconds of CLOCK_BOOTTIME.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BootTimes {
@@ -30,14 +33,25 @@ pub(crate) struct BootTimes {
 pub(crate) fn run() -> ExitCode {
     let started_us = clock::boottime_us();
     std::panic::set_hook(Box::new(|panic| {
-        eprintln!("agent: {panic}");
+        say(&format!("{panic}"));
         shutdown::reset();
     }));
     if let Err(error) = set_up_and_serve(started_us) {
-        eprintln!("agent: cannot set up the guest: {error:#}");
+        say(&format!("cannot set up the guest: {error:#}"));
     }
     shutdown::reset();
     ExitCode::FAILURE
+}
+
+/// Prints a message to standard error, which is the kernel's log: one write is one record, `<2>` makes it critical, so
+/// that it is printed in spite of `quiet`, and a record has 1,024 bytes at most.
+fn say(message: &str) {
+    let mut record = format!("<2>agent: {message}");
+    let end = (0..=RECORD_MAX).rev().find(|end| record.is_char_boundary(*end)).unwrap_or(0);
+    record.truncate(end);
+    record.push('\n');
+    // There is nowhere else to say it.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), record.as_bytes());
 }
 
 fn set_up_and_serve(started_us: u64) -> anyhow::Result<()> {
