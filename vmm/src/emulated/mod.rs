@@ -16,6 +16,8 @@ mod command;
 mod image;
 mod probe;
 mod process;
+#[cfg(test)]
+mod tests;
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};

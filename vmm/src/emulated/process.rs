@@ -31,6 +31,7 @@ pub(super) fn spawn(program: &str, arguments: &[OsString], inherited: &[Borrowed
     let before_exec = move || {
         become_nobody(parent)?;
         bind_to_parent(parent)?;
+        close_on_exec()?;
         for descriptor in &inherited {
             // SAFETY: the descriptors are open in the parent, of whose table this process has a copy; the borrow ends
             // before the program is executed.
@@ -42,6 +43,13 @@ pub(super) fn spawn(program: &str, arguments: &[OsString], inherited: &[Borrowed
     // SAFETY: between fork and exec only system calls are made: no allocation, no lock, no panic.
     unsafe { command.pre_exec(before_exec) };
     command.spawn()
+}
+
+/// Marks every descriptor but the standard ones to be closed: those we inherited ourselves have no such mark.
+fn close_on_exec() -> std::io::Result<()> {
+    // SAFETY: descriptors are only marked; this process uses none after it executes the program.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Takes network, host-wide IPC, groups, user and with it all capabilities away. A vmm that is not root has nothing to take.

@@ -10,6 +10,8 @@
 
 mod backend;
 mod failure;
+#[cfg(test)]
+mod tests;
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
