@@ -10,6 +10,10 @@ use crate::server::Refusal;
 /// Longest tag of a virtio-fs device (virtio 1.2, section 5.11.4).
 const TAG_MAX: usize = 36;
 
+/// How far the kernel reads ahead in a share, in KiB: as much as one request can ask for, so that a sequential reader
+/// needs one request per MiB. The kernel's own 128 KiB make that eight.
+const READ_AHEAD_KIB: u32 = 1024;
+
 /// The shares that are mounted.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
@@ -35,6 +39,8 @@ impl Shares {
         std::fs::create_dir_all(&directory).map_err(failed)?;
         rustix::mount::mount(tag, directory.as_str(), "virtiofs", MountFlags::NODEV, None)
             .map_err(|error| failed(error.into()))?;
+        // Without it the share is slower, and no worse.
+        let _ = widen_read_ahead(&directory);
         self.mounted.insert(tag.to_owned());
         Ok(())
     }
@@ -50,6 +56,12 @@ impl Shares {
             let _ = rustix::mount::unmount(directory.as_str(), rustix::mount::UnmountFlags::DETACH);
         }
     }
+}
+
+fn widen_read_ahead(directory: &str) -> std::io::Result<()> {
+    let device = rustix::fs::stat(directory)?.st_dev;
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    std::fs::write(format!("/sys/class/bdi/{major}:{minor}/read_ahead_kb"), READ_AHEAD_KIB.to_string())
 }
 
 fn check_tag(tag: &str) -> Result<(), Refusal> {
