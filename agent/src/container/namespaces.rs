@@ -1,22 +1,21 @@
 //! A new container, from the inside: everything between birth in its namespaces and the wait for the start message.
 
-use rustix::thread::UnshareFlags;
-
 use super::process::Prepared;
 use super::report::{Doing, Failure};
 use super::resolve::Root;
 use super::{devices, files, masks, mounts, process, rootfs, terminal, user};
 use crate::plan::ContainerPlan;
+use crate::sys;
 
 /// Builds the container around the calling process and moves into it.
 pub(super) fn prepare_container(plan: &ContainerPlan) -> Result<Prepared, Failure> {
     own_session()?;
     process::set_oom_score(&plan.process)?;
     if plan.namespaces.cgroup {
-        unshare_cgroup()?;
+        sys::namespace::unshare_cgroup().doing(|| "make a cgroup namespace".into())?;
     }
     if plan.namespaces.network {
-        crate::sys::network::loopback_up().doing(|| "bring up the loopback interface".into())?;
+        sys::network::loopback_up().doing(|| "bring up the loopback interface".into())?;
     }
     set_names(plan)?;
     let root = rootfs::mount_root(&plan.rootfs)?;
@@ -53,12 +52,6 @@ pub(super) fn own_session() -> Result<(), Failure> {
         Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
         Err(error) => Err(error).doing(|| "start a session".into()),
     }
-}
-
-#[expect(unsafe_code, reason = "unshare is unsafe in rustix because of CLONE_FILES and CLONE_VM, which are not used")]
-fn unshare_cgroup() -> Result<(), Failure> {
-    // SAFETY: a cgroup namespace changes nothing that memory safety or descriptors depend on.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP) }.doing(|| "make a cgroup namespace".into())
 }
 
 fn set_names(plan: &ContainerPlan) -> Result<(), Failure> {

@@ -88,3 +88,22 @@ pub(crate) fn reason(error: &std::io::Error) -> String {
         None => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlong_message_is_cut_between_characters() {
+        let failure = Failure::invalid(format!("x{}", "ä".repeat(MESSAGE_MAX)));
+        assert_eq!(failure.message.len(), MESSAGE_MAX - 1);
+        assert!(failure.message.ends_with('ä'));
+    }
+
+    #[test]
+    fn errors_say_what_was_done_and_why_it_failed() {
+        let error: Result<(), _> = Err(rustix::io::Errno::NOENT);
+        let failure = error.asked(|| "open \"x\"".into()).unwrap_err();
+        assert_eq!(failure, Failure::invalid("open \"x\": no such file or directory"));
+    }
+}

@@ -20,6 +20,9 @@ const MOUNTS: [(&str, &str, MountFlags, &std::ffi::CStr); 7] = [
 /// For what holds neither programs nor devices.
 const SAFE: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
+/// What a container sees that has no UTS namespace.
+const HOSTNAME: &[u8] = b"bulkhead";
+
 /// Directories that are made once everything is mounted.
 const DIRECTORIES: [&str; 3] = [SHARES_ROOT, CONTAINER_ROOT_DIR, CONTAINER_FILES_DIR];
 
@@ -43,6 +46,7 @@ pub(super) fn prepare() -> anyhow::Result<()> {
         // A kernel of the user's choice may lack one; none is worth a guest.
         let _ = std::fs::write(format!("/proc/sys/{file}"), value);
     }
+    rustix::system::sethostname(HOSTNAME).context("name the guest")?;
     crate::sys::network::loopback_up().context("bring up the loopback interface")
 }
 

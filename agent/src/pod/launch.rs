@@ -56,32 +56,11 @@ pub(super) async fn launch(
     streams: ProcessStreams,
     reaper: &Reaper,
 ) -> Result<(Launched, Attached), Refusal> {
-    let failed = |doing: &str| {
-        let doing = doing.to_owned();
-        move |error: std::io::Error| Refusal::internal(format!("{doing}: {error}"))
-    };
-    let job = job_file(what.job).map_err(failed("write the helper's job"))?;
-    let (ours, theirs) = packet::pair().map_err(|error| Refusal::internal(format!("make a socket pair: {error}")))?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| Refusal::internal(format!("open /dev/null: {error}")))?;
     let pipes = Pipes::new(&streams, what.terminal).map_err(failed("make pipes for stdio"))?;
-    let mut passed = vec![job.as_fd(), theirs.as_fd()];
-    passed.extend(what.container);
-    let stdio = [&pipes.stdin, &pipes.stdout, &pipes.stderr]
-        .map(|pipe| pipe.as_ref().map_or(null.as_fd(), |(_, process_end)| process_end.as_fd()));
-    let child = child::start(&ChildStart {
-        program: what.program,
-        name: HELPER_NAME,
-        namespaces: what.namespaces,
-        cgroup: Some(what.cgroup),
-        pid_namespace_of: what.container.filter(|_| what.joins_pid_namespace),
-        stdio,
-        passed: &passed,
-    })
-    .map_err(start_refusal)?;
+    let (child, socket) = start_helper(what, &pipes)?;
+    // In the same step as the start: the reaper must not be first.
     let ended = reaper.expect(child.pid);
-    drop((job, theirs));
-    let gate = watch(ours).map_err(failed("watch the helper's socket"))?;
+    let gate = watch(socket).map_err(failed("watch the helper's socket"))?;
     let master = match receive(&gate).await? {
         Some((Report::Ready, master)) => master,
         Some((Report::Failed(failure), _)) => return Err(refusal(failure)),
@@ -98,11 +77,38 @@ pub(super) async fn launch(
     Ok((Launched { child, gate, terminal }, Attached { ended, stdin_pump }))
 }
 
+/// Starts the helper with its job; returns the agent's end of the socket between them.
+fn start_helper(what: &Launch<'_>, pipes: &Pipes) -> Result<(Child, OwnedFd), Refusal> {
+    let job = job_file(what.job).map_err(failed("write the helper's job"))?;
+    let (ours, theirs) = packet::pair().map_err(|error| failed("make a socket pair")(error.into()))?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| failed("open /dev/null")(error.into()))?;
+    let mut passed = vec![job.as_fd(), theirs.as_fd()];
+    passed.extend(what.container);
+    let stdio = [&pipes.stdin, &pipes.stdout, &pipes.stderr]
+        .map(|pipe| pipe.as_ref().map_or(null.as_fd(), |(_, process_end)| process_end.as_fd()));
+    let child = child::start(&ChildStart {
+        program: what.program,
+        name: HELPER_NAME,
+        namespaces: what.namespaces,
+        cgroup: Some(what.cgroup),
+        pid_namespace_of: what.container.filter(|_| what.joins_pid_namespace),
+        stdio,
+        passed: &passed,
+    })
+    .map_err(start_refusal)?;
+    Ok((child, ours))
+}
+
+fn failed(doing: &'static str) -> impl Fn(std::io::Error) -> Refusal {
+    move |error| Refusal::internal(format!("{doing}: {error}"))
+}
+
 /// Waits for the helper's next report; `None` when it has closed its socket.
 pub(super) async fn receive(gate: &AsyncFd<OwnedFd>) -> Result<Option<(Report, Option<OwnedFd>)>, Refusal> {
-    let failed = |error: std::io::Error| Refusal::internal(format!("hear from the helper: {error}"));
+    let failed = failed("hear from the helper");
     loop {
-        let mut ready = gate.readable().await.map_err(failed)?;
+        let mut ready = gate.readable().await.map_err(&failed)?;
         let Ok(result) = ready.try_io(|socket| packet::receive(socket).map_err(std::io::Error::from)) else { continue };
         let (message, passed) = match result {
             Ok((message, passed)) => (message, passed),

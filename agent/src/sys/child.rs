@@ -158,3 +158,59 @@ unsafe fn become_program(
         libc::_exit(125)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use rustix::fs::{Mode, OFlags};
+    use rustix::process::{WaitOptions, waitpid};
+
+    use super::*;
+
+    #[test]
+    fn a_child_has_its_descriptors_and_not_its_parents() {
+        let shell = rustix::fs::open("/bin/sh", OFlags::PATH, Mode::empty()).unwrap();
+        let (stdin, mut feed) = std::io::pipe().unwrap();
+        let (mut output, stdout) = std::io::pipe().unwrap();
+        let (passed, mut feed_passed) = std::io::pipe().unwrap();
+        feed.write_all(b"echo $0; cat <&3; exit 9\n").unwrap();
+        feed_passed.write_all(b"passed").unwrap();
+        let child = start(&ChildStart {
+            program: shell.as_fd(),
+            name: c"name",
+            namespaces: 0,
+            cgroup: None,
+            pid_namespace_of: None,
+            stdio: [stdin.as_fd(), stdout.as_fd(), stdout.as_fd()],
+            passed: &[passed.as_fd()],
+        })
+        .unwrap();
+        // `cat` ends only if the child has not inherited the writing ends.
+        drop((feed, feed_passed, stdout));
+        let mut text = String::new();
+        output.read_to_string(&mut text).unwrap();
+        let status = waitpid(Some(child.pid), WaitOptions::empty()).unwrap().unwrap().1;
+        assert_eq!((text.as_str(), status.exit_status()), ("name\npassed", Some(9)));
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_executed_shows_as_125() {
+        let file = rustix::fs::open("/etc/passwd", OFlags::PATH, Mode::empty()).unwrap();
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty()).unwrap();
+        let stdio = [null.as_fd(), null.as_fd(), null.as_fd()];
+        let name = c"passwd";
+        let (namespaces, cgroup, pid_namespace_of) = (0, None, None);
+        let child = start(&ChildStart {
+            program: file.as_fd(),
+            name,
+            namespaces,
+            cgroup,
+            pid_namespace_of,
+            stdio,
+            passed: &[],
+        });
+        let status = waitpid(Some(child.unwrap().pid), WaitOptions::empty()).unwrap().unwrap().1;
+        assert_eq!(status.exit_status(), Some(125));
+    }
+}

@@ -7,6 +7,7 @@ pub(crate) mod execve;
 pub(crate) mod fds;
 pub(crate) mod limits;
 pub(crate) mod mount_attr;
+pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod packet;
 pub(crate) mod signal;

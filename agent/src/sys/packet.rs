@@ -46,3 +46,26 @@ pub(crate) fn receive(socket: impl AsFd) -> Result<(Vec<u8>, Option<OwnedFd>), E
     });
     Ok((message, passed))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_keep_their_bounds_and_carry_a_descriptor() {
+        let (ours, theirs) = pair().unwrap();
+        assert_eq!(receive(&ours).unwrap_err(), Errno::AGAIN);
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        send(&theirs, b"first", Some(writer.as_fd())).unwrap();
+        send(&theirs, b"second", None).unwrap();
+        drop((theirs, writer));
+        let (message, passed) = receive(&ours).unwrap();
+        assert_eq!(message, b"first");
+        std::io::Write::write_all(&mut std::fs::File::from(passed.unwrap()), b"through").unwrap();
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        assert_eq!(text, "through");
+        assert_eq!(receive(&ours).unwrap().0, b"second");
+        assert!(receive(&ours).unwrap().0.is_empty());
+    }
+}
