@@ -67,7 +67,7 @@ impl HostCapacity {
     /// This host's.
     pub fn of_this_host() -> Self {
         let info = rustix::system::sysinfo();
-        let bytes = u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit.max(1)));
+        let bytes = info.totalram.saturating_mul(u64::from(info.mem_unit.max(1)));
         let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(VCPUS_MAX));
         Self { cpus, memory_mib: u32::try_from(bytes >> 20).unwrap_or(u32::MAX) }
     }

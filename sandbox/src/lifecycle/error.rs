@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use bulkhead_protocols::vm::CONSOLE_FILE;
+
 use crate::agent::AgentError;
-use crate::runtime_dir::RuntimeDirError;
+use crate::runtime_dir::{RuntimeDir, RuntimeDirError};
 use crate::scratch::ScratchError;
 use crate::stdio::StdioError;
 use crate::vmm_process::{SpawnError, VmmExit};
@@ -73,8 +75,10 @@ pub struct GuestEnd {
 }
 
 impl GuestEnd {
-    pub(super) fn new(exit: VmmExit, console: ConsoleTail) -> Self {
-        Self { exit, console }
+    /// How a vmm ended, with the console's last lines where it left them.
+    pub(super) fn read(exit: VmmExit, runtime_dir: &RuntimeDir) -> Self {
+        let console = std::fs::read(runtime_dir.path().join(CONSOLE_FILE)).unwrap_or_default();
+        Self { exit, console: ConsoleTail::from_bytes(&console) }
     }
 
     /// Whether the guest's kernel panicked.

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bulkhead_protocols::agent::HelloResponse;
-use bulkhead_protocols::vm::CONSOLE_FILE;
+use bulkhead_protocols::control::Request;
 
 pub use self::container::{Container, ContainerConfig, ContainerFile};
 pub use self::error::{ConsoleTail, GuestEnd, SandboxError};
@@ -46,6 +46,8 @@ pub struct Sandbox {
     control: ControlClient,
     vsock: PathBuf,
     hello: HelloResponse,
+    /// Some volume can be written to: the guest's cache may hold data of the host.
+    writes_to_host: bool,
     // Last: the directory goes when nothing uses it any more.
     runtime_dir: RuntimeDir,
 }
@@ -68,9 +70,7 @@ impl Sandbox {
 
     /// Returns when the VM has ended, for whatever reason.
     pub async fn ended(&self) -> GuestEnd {
-        let exit = self.vmm.exit().await;
-        let console = std::fs::read(self.runtime_dir.path().join(CONSOLE_FILE)).unwrap_or_default();
-        GuestEnd::new(exit, ConsoleTail::from_bytes(&console))
+        GuestEnd::read(self.vmm.exit().await, &self.runtime_dir)
     }
 
     /// Ends the VM now, without asking the guest.
@@ -78,11 +78,16 @@ impl Sandbox {
         self.vmm.kill();
     }
 
-    /// Asks the guest to end, ends it if it does not, and removes what is left on the host.
+    /// Ends the VM and removes what is left on the host. A guest that may hold unwritten data of the host's is asked to end
+    /// itself first; any other has nothing that outlives it.
     pub async fn shutdown(self) {
         let orderly = async {
-            let asked = self.agent.shutdown(SHUTDOWN_TIMEOUT).await;
-            if asked.is_ok() { self.vmm.exit().await } else { std::future::pending().await }
+            let asked = if self.writes_to_host {
+                self.agent.shutdown(SHUTDOWN_TIMEOUT).await.is_ok()
+            } else {
+                self.control.ask(Request::Shutdown).await.is_ok()
+            };
+            if asked { self.vmm.exit().await } else { std::future::pending().await }
         };
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, orderly).await.is_err() {
             self.vmm.kill();

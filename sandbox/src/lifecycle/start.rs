@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bulkhead_protocols::vm::{
-    Accelerator, CONSOLE_FILE, Caching, DiskConfig, ShareConfig, ShareEntry, VmConfig, VsockConfig,
+    Accelerator, Caching, DiskConfig, ShareConfig, ShareEntry, VmConfig, VsockConfig,
 };
 use bulkhead_protocols::wire::{GUEST_CID, LAYERS_TAG, SCRATCH_SERIAL, SHARES_DIR, VOLUMES_TAG};
 
 use super::error::{ConsoleTail, GuestEnd, SandboxError};
-use super::{CONSOLE_TAIL_BYTES, Sandbox};
-use crate::agent::AgentClient;
+use super::{CONSOLE_TAIL_BYTES, EXIT_GRACE, Sandbox};
+use crate::agent::{AgentClient, AgentError};
 use crate::control::ControlClient;
 use crate::paths::Assets;
 use crate::ready::{NotReady, ReadyListener};
@@ -142,6 +142,7 @@ impl Sandbox {
         runtime_dir.write("vm.json", &json)?;
         let ready = ReadyListener::bind(&files.vsock).map_err(SandboxError::Listen)?;
         let start_timeout = config.start_timeout;
+        let writes_to_host = config.volumes.iter().any(|volume| !volume.read_only);
         let vmm = VmmProcess::spawn(&config.assets.vmm, &files.config, &files.log, vec![config.scratch])?;
         if let Some(identity) = vmm.identity() {
             runtime_dir.record_vmm(identity)?;
@@ -152,10 +153,19 @@ impl Sandbox {
             return Err(explain(not_ready, start_timeout, &control, &runtime_dir).await);
         }
         timings.mark("boot guest");
-        let agent = AgentClient::connect(&files.vsock).await?;
-        let hello = agent.hello().await?;
+        let greeted = async {
+            let agent = AgentClient::connect(&files.vsock).await?;
+            let hello = agent.hello().await?;
+            Ok((agent, hello))
+        };
+        let greeted: Result<_, AgentError> = greeted.await;
+        let (agent, hello) = match greeted {
+            Ok(greeted) => greeted,
+            Err(error) if error.is_broken() => return Err(explain_broken(error, &vmm, &runtime_dir).await),
+            Err(error) => return Err(error.into()),
+        };
         timings.mark("greet agent");
-        Ok(Self { agent, vmm, control, vsock: files.vsock, hello, runtime_dir })
+        Ok(Self { agent, vmm, control, vsock: files.vsock, hello, writes_to_host, runtime_dir })
     }
 }
 
@@ -167,14 +177,19 @@ async fn explain(
 ) -> SandboxError {
     match not_ready {
         NotReady::VmmExited(exit) if exit.refused() => SandboxError::Refused(exit),
-        NotReady::VmmExited(exit) => {
-            let console = std::fs::read(runtime_dir.path().join(CONSOLE_FILE)).unwrap_or_default();
-            SandboxError::GuestEnded(GuestEnd::new(exit, ConsoleTail::from_bytes(&console)))
-        }
+        NotReady::VmmExited(exit) => SandboxError::GuestEnded(GuestEnd::read(exit, runtime_dir)),
         NotReady::TimedOut => SandboxError::StartTimedOut { timeout, console: console_now(control).await },
         NotReady::Unexpected(report) => {
             SandboxError::UnexpectedReport { report, console: console_now(control).await }
         }
+    }
+}
+
+/// The guest may have died right after its report; then that is the error.
+async fn explain_broken(error: AgentError, vmm: &VmmProcess, runtime_dir: &RuntimeDir) -> SandboxError {
+    match tokio::time::timeout(EXIT_GRACE, vmm.exit()).await {
+        Ok(exit) => SandboxError::GuestEnded(GuestEnd::read(exit, runtime_dir)),
+        Err(_) => error.into(),
     }
 }
 
