@@ -16,12 +16,10 @@
 //!
 //! The connection owns its socket, its buffer and its credit; the muxer owns the table, the timers and epoll.
 
-use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::socket::HostSocket;
 use super::spec::{Header, Op, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
 
 /// Bytes a guest may have in flight towards one host socket; also the greatest size of a connection's buffer.
@@ -337,13 +335,13 @@ impl Connection {
 
     /// The host's socket.
     pub(super) fn stream(&self) -> &UnixStream {
-        &self.socket.stream
+        self.socket.stream()
     }
 
     /// Ends the connection; what still waits for the host's reader lives on.
     pub(super) fn into_drain(self) -> Option<Drain> {
         let drain = Drain { socket: self.socket };
-        (!drain.socket.waiting.is_empty() && !drain.socket.write_failed).then_some(drain)
+        drain.socket.has_more_to_write().then_some(drain)
     }
 }
 
@@ -357,141 +355,11 @@ impl Drain {
     /// The socket takes bytes again; returns whether more are left.
     pub(super) fn on_writable(&mut self) -> bool {
         self.socket.flush();
-        !self.socket.waiting.is_empty() && !self.socket.write_failed
+        self.socket.has_more_to_write()
     }
 
     /// The socket.
     pub(super) fn stream(&self) -> &UnixStream {
-        &self.socket.stream
-    }
-}
-
-/// A non-blocking UNIX socket, watched edge-triggered: what is known of its readiness is kept here.
-#[derive(Debug)]
-struct HostSocket {
-    stream: UnixStream,
-    /// Bytes of the guest that the socket would not take yet, at most [`BUF_ALLOC`].
-    waiting: VecDeque<u8>,
-    readable: bool,
-    hung_up: bool,
-    end_of_file: bool,
-    write_failed: bool,
-    /// Nothing follows `waiting`: close the sending direction once it is empty.
-    finish: bool,
-}
-
-impl HostSocket {
-    fn new(stream: UnixStream) -> Self {
-        Self {
-            stream,
-            waiting: VecDeque::new(),
-            readable: false,
-            hung_up: false,
-            end_of_file: false,
-            write_failed: false,
-            finish: false,
-        }
-    }
-
-    /// Writes all of `bytes` at once, or says that it could not.
-    fn write_now(&mut self, bytes: &[u8]) -> bool {
-        self.write(bytes) == bytes.len()
-    }
-
-    /// Writes or keeps `bytes`; returns how many are off our hands.
-    fn send(&mut self, bytes: &[u8]) -> usize {
-        let written = if self.waiting.is_empty() { self.write(bytes) } else { 0 };
-        if self.write_failed {
-            return bytes.len();
-        }
-        self.waiting.extend(bytes.get(written..).unwrap_or_default());
-        written
-    }
-
-    /// Writes what waits; returns how many bytes are off our hands.
-    fn flush(&mut self) -> usize {
-        let before = self.waiting.len();
-        while !self.waiting.is_empty() && !self.write_failed {
-            let waiting = std::mem::take(&mut self.waiting);
-            let written = self.write(waiting.as_slices().0);
-            self.waiting = waiting;
-            self.waiting.drain(..written);
-            if written == 0 {
-                break;
-            }
-        }
-        if self.write_failed || self.waiting.is_empty() {
-            // Gives the memory back: most connections never need it again.
-            self.waiting = VecDeque::new();
-            self.close_if_finished();
-        }
-        before - self.waiting.len()
-    }
-
-    /// Writes what the socket takes at once.
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            match self.stream.write(rest) {
-                Ok(taken) => rest = rest.get(taken..).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(_) => {
-                    // The reader is gone. Not an error of ours: the guest is told by SHUTDOWN.
-                    self.write_failed = true;
-                    break;
-                }
-            }
-        }
-        bytes.len() - rest.len()
-    }
-
-    /// Reads what is there; 0 when nothing is, for now or for ever.
-    fn receive(&mut self, into: &mut [u8]) -> usize {
-        loop {
-            match self.stream.read(into) {
-                Ok(0) => {
-                    self.end_of_file = true;
-                    self.readable = false;
-                    return 0;
-                }
-                Ok(len) => return len,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.readable = false;
-                    return 0;
-                }
-                // The client closed with bytes of ours unread.
-                Err(_) => {
-                    self.end_of_file = true;
-                    self.hung_up = true;
-                    self.readable = false;
-                    return 0;
-                }
-            }
-        }
-    }
-
-    /// The guest will not take more: the client's writes fail from now on.
-    fn stop_reading(&mut self) {
-        self.readable = false;
-        self.end_of_file = true;
-        // Fails only if the client is gone already.
-        let _gone = self.stream.shutdown(Shutdown::Read);
-    }
-
-    /// The guest will not send more: the client reads end of file after what waits.
-    fn finish_writing(&mut self) {
-        self.finish = true;
-        if self.waiting.is_empty() {
-            self.close_if_finished();
-        }
-    }
-
-    fn close_if_finished(&mut self) {
-        if self.finish {
-            // Fails only if the client is gone already.
-            let _gone = self.stream.shutdown(Shutdown::Write);
-        }
+        self.socket.stream()
     }
 }

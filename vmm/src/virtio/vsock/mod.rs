@@ -15,8 +15,10 @@ mod connection;
 mod device;
 mod handshake;
 mod muxer;
+mod socket;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 pub(crate) use device::VsockDevice;

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use bulkhead_protocols::wire::HOST_CID;
 use rustix::event::{Timespec, epoll};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
 use super::connection::{BUF_ALLOC, Connection, Drain, Outcome, Ports};
 use super::handshake::{Handshake, Line};
 use super::spec::{Header, Op, TYPE_STREAM};
+use super::timer::Timer;
 use crate::counters::{Counter, Counters};
 
 /// Sockets that host clients may hold.
@@ -71,8 +71,7 @@ pub(super) struct Muxer {
     uds: PathBuf,
     listener: UnixListener,
     epoll: OwnedFd,
-    timer: OwnedFd,
-    timer_at: Option<Instant>,
+    timer: Timer,
     sockets: BTreeMap<u64, Socket>,
     by_ports: BTreeMap<Ports, u64>,
     /// Sockets that may have a packet for the guest, in the order they are served.
@@ -88,15 +87,14 @@ impl Muxer {
     pub(super) fn new(guest_cid: u32, uds: &Path, listener: UnixListener, counters: &Counters) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
+        let timer = Timer::new()?;
+        epoll::add(&epoll, timer.expired(), epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
         Ok(Self {
             guest_cid: u64::from(guest_cid),
             uds: uds.to_owned(),
             listener,
             epoll,
             timer,
-            timer_at: None,
             sockets: BTreeMap::new(),
             by_ports: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -161,14 +159,14 @@ impl Muxer {
                     let handshake = Handshake::new(stream, now);
                     let deadline = handshake.deadline;
                     self.insert(Kind::Handshake(handshake), false)?;
-                    self.wake_at(deadline, now)?;
+                    self.timer.wake_at(deadline, now)?;
                 }
                 // Closed at once: the client sees it and can say so.
                 Ok(_) => self.meters.refused.increment(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A client that left again, or no descriptors for now.
-                Err(_) => return self.wake_at(now + ACCEPT_RETRY, now),
+                Err(_) => return self.timer.wake_at(now + ACCEPT_RETRY, now),
             }
         }
     }
@@ -237,7 +235,7 @@ impl Muxer {
         self.by_ports.insert(ports, id);
         self.meters.connections.increment();
         self.queue(id);
-        deadline.map_or(Ok(()), |deadline| self.wake_at(deadline, now))
+        deadline.map_or(Ok(()), |deadline| self.timer.wake_at(deadline, now))
     }
 
     fn free_host_port(&mut self, guest: u32) -> Option<Ports> {
@@ -344,7 +342,7 @@ impl Muxer {
             let deadline = connection.deadline();
             self.queue(id);
             if let Some(deadline) = deadline {
-                self.wake_at(deadline, now)?;
+                self.timer.wake_at(deadline, now)?;
             }
             if let (Some(packet), Some(fwd_cnt)) = (packet, fwd_cnt) {
                 let len = u32::try_from(packet.len).unwrap_or(u32::MAX);
@@ -370,25 +368,9 @@ impl Muxer {
         }
     }
 
-    fn wake_at(&mut self, deadline: Instant, now: Instant) -> io::Result<()> {
-        if self.timer_at.is_some_and(|timer_at| timer_at <= deadline) {
-            return Ok(());
-        }
-        // Zero would disarm it.
-        let wait = deadline.saturating_duration_since(now).max(Duration::from_millis(1));
-        let seconds = i64::try_from(wait.as_secs()).unwrap_or(i64::MAX);
-        let value = Timespec { tv_sec: seconds, tv_nsec: i64::from(wait.subsec_nanos()) };
-        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
-        self.timer_at = Some(deadline);
-        Ok(())
-    }
-
     /// Ends what is late at `now`.
     pub(super) fn on_timer(&mut self, now: Instant) -> io::Result<()> {
-        // Only to make it unreadable again; how often it expired does not matter.
-        let _expirations = rustix::io::read(&self.timer, &mut [0_u8; 8]);
-        self.timer_at = None;
+        self.timer.disarm();
         let mut next = None;
         let mut late = Vec::new();
         for (id, socket) in &self.sockets {
@@ -413,7 +395,7 @@ impl Muxer {
             }
         }
         if let Some(next) = next {
-            self.wake_at(next, now)?;
+            self.timer.wake_at(next, now)?;
         }
         // The listener's edge may have been lost to a lack of descriptors.
         self.accept(now)
