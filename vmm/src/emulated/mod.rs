@@ -110,7 +110,7 @@ struct Qemu {
 
 impl Qemu {
     fn spawn(line: &command::CommandLine<'_>) -> anyhow::Result<Self> {
-        let child = process::spawn(command::PROGRAM, &line.arguments, &line.inherited).map_err(missing_program)?;
+        let child = process::spawn(command::PROGRAM, &line.arguments, &line.inherited).map_err(cannot_start)?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("QEMU has no process id")?;
         Ok(Self { child, pidfd: pidfd_open(pid, PidfdFlags::empty())?, messages: ConsoleBuffer::new(MESSAGES_BYTES) })
     }
@@ -200,11 +200,15 @@ fn qemu_failed(status: ExitStatus, messages: &str) -> anyhow::Error {
     anyhow::anyhow!("QEMU failed ({status}); {said}")
 }
 
-fn missing_program(error: std::io::Error) -> anyhow::Error {
+fn cannot_start(error: std::io::Error) -> anyhow::Error {
     let program = command::PROGRAM;
-    if error.kind() == ErrorKind::NotFound {
-        anyhow::anyhow!("{program} is not installed; install it with: apt-get install qemu-system-x86")
-    } else {
-        anyhow::Error::new(error).context(format!("cannot start {program}"))
+    match error.kind() {
+        ErrorKind::NotFound => {
+            anyhow::anyhow!("{program} is not installed; install it with: apt-get install qemu-system-x86")
+        }
+        ErrorKind::PermissionDenied => anyhow::Error::new(error).context(format!(
+            "cannot start {program} as a user of its own (run as root, outside a container without SYS_ADMIN)"
+        )),
+        _ => anyhow::Error::new(error).context(format!("cannot start {program}")),
     }
 }

@@ -69,7 +69,7 @@ impl Guest {
     /// Puts raw bytes on the request queue.
     fn send(&mut self, request: &[u8]) -> Reply {
         let ring = MockSplitQueue::new(&self.memory, 16);
-        self.memory.write_slice(&vec![0; 64], ring.start()).unwrap();
+        self.memory.write_slice(&[0; 64], ring.start()).unwrap();
         self.memory.write_slice(request, GuestAddress(REQUEST_GPA)).unwrap();
         self.memory.write_obj(0_u64, GuestAddress(REPLY_GPA)).unwrap();
         let write = u16::try_from(VRING_DESC_F_WRITE).unwrap();
