@@ -74,7 +74,7 @@ async fn start(request: &Request, timings: &mut Timings) -> anyhow::Result<(Imag
     let assets = host.paths.assets(request.args.kernel.as_deref())?;
     let decision = host.prober()?.decide(request.args.accel.into()).await?;
     if decision.accelerator == Accelerator::Emulated && !request.args.quiet {
-        complain(&format!("running emulated, which is slow ({})", decision.reason));
+        complain("running emulated, which is slow; `sandbox doctor` says why");
     }
     timings.mark("check host");
     let progress = progress(request.args.quiet);
