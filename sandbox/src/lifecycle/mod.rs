@@ -87,12 +87,14 @@ impl Sandbox {
             } else {
                 self.control.ask(Request::Shutdown).await.is_ok()
             };
-            if asked { self.vmm.exit().await } else { std::future::pending().await }
+            if asked {
+                self.vmm.exit().await;
+            }
         };
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, orderly).await.is_err() {
-            self.vmm.kill();
-            self.vmm.exit().await;
-        }
+        // Whether it went well, came too late or was of no use: in the end the process is gone.
+        let _in_time = tokio::time::timeout(SHUTDOWN_TIMEOUT, orderly).await;
+        self.vmm.kill();
+        self.vmm.exit().await;
     }
 
     /// Runs a call to the agent; if it fails because the guest is gone, the error says how the guest ended.
