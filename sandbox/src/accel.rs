@@ -57,7 +57,11 @@ pub enum AccelError {
         report: ProbeReport,
     },
     /// None works.
-    #[error("no accelerator works here. kvm: {}. emulated: {}. `sandbox doctor` shows every check", failure(kvm), failure(emulated))]
+    #[error(
+        "no accelerator works here. kvm: {}. emulated: {}. `sandbox doctor` shows every check",
+        failure(kvm),
+        failure(emulated)
+    )]
     None {
         /// The failed probe of KVM.
         kvm: ProbeReport,
@@ -131,7 +135,11 @@ impl Prober {
 
     async fn require(&self, accelerator: Accelerator) -> Result<Decision, AccelError> {
         let report = self.probe(accelerator).await?;
-        if report.usable { Ok(decision(accelerator, "asked for".to_owned())) } else { Err(AccelError::Unusable { report }) }
+        if report.usable {
+            Ok(decision(accelerator, "asked for".to_owned()))
+        } else {
+            Err(AccelError::Unusable { report })
+        }
     }
 
     /// What is known about `accelerator`, from memory if nothing it depends on has changed.
@@ -156,8 +164,7 @@ impl Prober {
         let key = self.key(accelerator);
         let run = tokio::time::timeout(PROBE_TIMEOUT, self.run_probe(accelerator)).await;
         let report = run.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let report =
-            report.map_err(|source| AccelError::Probe { vmm: self.vmm.clone(), accelerator, source })?;
+        let report = report.map_err(|source| AccelError::Probe { vmm: self.vmm.clone(), accelerator, source })?;
         self.remember(accelerator, Remembered { key, report: report.clone() });
         Ok(report)
     }
@@ -212,7 +219,15 @@ fn identity(path: &Path) -> String {
     match std::fs::metadata(path) {
         Ok(m) => format!(
             "{}:{}:{}:{}:{}.{}:{:o}:{}:{}",
-            m.dev(), m.ino(), m.rdev(), m.size(), m.ctime(), m.ctime_nsec(), m.mode(), m.uid(), m.gid()
+            m.dev(),
+            m.ino(),
+            m.rdev(),
+            m.size(),
+            m.ctime(),
+            m.ctime_nsec(),
+            m.mode(),
+            m.uid(),
+            m.gid()
         ),
         Err(error) => error.kind().to_string(),
     }

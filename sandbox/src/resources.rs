@@ -68,7 +68,8 @@ impl HostCapacity {
     pub fn of_this_host() -> Self {
         let info = rustix::system::sysinfo();
         let bytes = info.totalram.saturating_mul(u64::from(info.mem_unit.max(1)));
-        let cpus = std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(VCPUS_MAX));
+        let cpus =
+            std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(VCPUS_MAX));
         Self { cpus, memory_mib: u32::try_from(bytes >> 20).unwrap_or(u32::MAX) }
     }
 }
@@ -102,7 +103,7 @@ impl CpuLimit {
 
     /// Microseconds of CPU time per [`CPU_PERIOD_US`], where that is less than the vCPUs give anyway.
     pub fn quota_us(self) -> Option<u64> {
-        (self.milli.get() % 1000 != 0).then(|| u64::from(self.milli.get()) * CPU_PERIOD_US / 1000)
+        (!self.milli.get().is_multiple_of(1000)).then(|| u64::from(self.milli.get()) * CPU_PERIOD_US / 1000)
     }
 }
 

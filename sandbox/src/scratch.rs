@@ -7,11 +7,11 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, SeekFrom};
 
 /// Size of a scratch disk where nothing else is asked for.
 pub const SCRATCH_DEFAULT_MIB: u32 = 10 * 1024;
@@ -63,10 +63,9 @@ impl ScratchError {
 pub fn create(data_dir: &Path, size_mib: u32) -> Result<OwnedFd, ScratchError> {
     let dir = data_dir.join("scratch");
     std::fs::create_dir_all(&dir).map_err(ScratchError::io("create", &dir))?;
-    let template = template(&dir, size_mib)?;
-    let source = File::open(&template).map_err(ScratchError::io("open", &template))?;
+    let source = template(&dir, size_mib)?;
     let disk = unnamed_file(&dir).map_err(ScratchError::io("create a file in", &dir))?;
-    copy_sparse(&source, &disk).map_err(ScratchError::io("copy", &template))?;
+    copy_sparse(&source, &disk).map_err(ScratchError::io("copy the template in", &dir))?;
     Ok(disk.into())
 }
 
@@ -82,28 +81,29 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     dirs.map(|dir| dir.join(name)).find(|candidate| candidate.is_file())
 }
 
-fn template(dir: &Path, size_mib: u32) -> Result<PathBuf, ScratchError> {
+/// The template of a size. It gets its name only when it is whole: other commands see all of it or nothing, and a command
+/// that is killed leaves nothing.
+fn template(dir: &Path, size_mib: u32) -> Result<File, ScratchError> {
     let path = dir.join(format!("template-v{TEMPLATE_VERSION}-{size_mib}.ext4"));
-    if path.exists() {
-        return Ok(path);
+    match File::open(&path) {
+        Ok(template) => return Ok(template),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(ScratchError::io("open", &path)(error)),
     }
-    // Formatted under a name of its own and then renamed: other commands see all of it or nothing.
-    let partial = dir.join(format!("template-{}.partial", std::process::id()));
-    let formatted = format(&partial, size_mib);
-    if formatted.is_err() {
-        let _not_made = std::fs::remove_file(&partial);
-    }
-    formatted?;
-    std::fs::rename(&partial, &path).map_err(ScratchError::io("rename", &partial))?;
-    Ok(path)
+    let template = unnamed_file(dir).map_err(ScratchError::io("create a file in", dir))?;
+    template.set_len(u64::from(size_mib) << 20).map_err(ScratchError::io("size", &path))?;
+    let descriptor = format!("/proc/{}/fd/{}", std::process::id(), template.as_raw_fd());
+    format(Path::new(&descriptor), &path)?;
+    // Without a name (another command was faster, or the file system cannot do it) it still serves this once.
+    let _not_kept = rustix::fs::linkat(CWD, &*descriptor, CWD, &path, AtFlags::SYMLINK_FOLLOW);
+    Ok(template)
 }
 
-fn format(path: &Path, size_mib: u32) -> Result<(), ScratchError> {
-    let file = File::create(path).map_err(ScratchError::io("create", path))?;
-    file.set_len(u64::from(size_mib) << 20).map_err(ScratchError::io("size", path))?;
+/// Formats the file behind `descriptor`, which is to become `path`.
+fn format(descriptor: &Path, path: &Path) -> Result<(), ScratchError> {
     let formatter = formatter().ok_or(ScratchError::NoFormatter)?;
     let mut command = Command::new(&formatter);
-    command.args(FORMAT).args(["-E", FORMAT_EXTENDED]).arg(path);
+    command.args(FORMAT).args(["-E", FORMAT_EXTENDED]).arg(descriptor);
     let output = command.output().map_err(ScratchError::io("run", &formatter))?;
     if output.status.success() {
         return Ok(());
@@ -167,7 +167,6 @@ fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
     use super::*;

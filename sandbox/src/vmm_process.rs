@@ -204,7 +204,8 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_shows_its_last_line() {
         let dir = tempfile::tempdir().unwrap();
-        let exit = spawn(dir.path(), "echo noise >&2; echo 'vmm: vcpus 0: at least 1' >&2; exit 2", vec![]).exit().await;
+        let exit =
+            spawn(dir.path(), "echo noise >&2; echo 'vmm: vcpus 0: at least 1' >&2; exit 2", vec![]).exit().await;
         assert!(exit.refused() && !exit.guest_ended());
         assert_eq!(exit.reason(), "vcpus 0: at least 1");
         assert!(std::fs::read_to_string(dir.path().join("log")).unwrap().contains("noise"));

@@ -161,7 +161,10 @@ fn parts(paths: &Paths) -> Vec<ProbeCheck> {
         Ok(path) => check(name, Ok(format!("{} ({version})", path.display()))),
         Err(_) => check(
             name,
-            Err((format!("{} is missing", paths.lib.join(file).display()), "`cargo xtask demo` builds it; or set BULKHEAD_LIB")),
+            Err((
+                format!("{} is missing", paths.lib.join(file).display()),
+                "`cargo xtask demo` builds it; or set BULKHEAD_LIB",
+            )),
         ),
     };
     vec![

@@ -30,8 +30,7 @@ struct Versions {
 /// Prints the versions.
 pub(crate) fn version(args: &VersionArgs) -> anyhow::Result<()> {
     let guest = Paths::from_environment().map_or(Value::Null, |paths| manifest(&paths));
-    let versions =
-        Versions { version: env!("CARGO_PKG_VERSION"), protocol_version: PROTOCOL_VERSION, guest };
+    let versions = Versions { version: env!("CARGO_PKG_VERSION"), protocol_version: PROTOCOL_VERSION, guest };
     if args.format == Format::Json {
         return print_json(versions);
     }

@@ -3,10 +3,10 @@
 use bulkhead_protocols::agent::{CreateContainerRequest, ExecRequest, File, Overlay, Rootfs, rootfs, start_response};
 use bulkhead_protocols::wire::{INIT_PROCESS, SCRATCH_SERIAL};
 
+use super::Sandbox;
 use super::error::SandboxError;
 use super::process::{ExecFailure, Process, Started};
 use super::start::SandboxConfig;
-use super::Sandbox;
 use crate::stdio::{StreamSet, Streams};
 
 /// A container to be made.
@@ -44,11 +44,8 @@ impl ContainerConfig {
         // An overlay names its layers from the top.
         let lower = self.layers.iter().rev().map(|index| SandboxConfig::layer_path(*index)).collect();
         let overlay = Overlay { lower, scratch_serial: SCRATCH_SERIAL.to_owned(), ..Default::default() };
-        let rootfs = Rootfs {
-            kind: Some(rootfs::Kind::Overlay(overlay)),
-            read_only: self.read_only,
-            ..Default::default()
-        };
+        let rootfs =
+            Rootfs { kind: Some(rootfs::Kind::Overlay(overlay)), read_only: self.read_only, ..Default::default() };
         CreateContainerRequest {
             container_id: self.id.clone(),
             spec_json: self.spec_json.clone(),

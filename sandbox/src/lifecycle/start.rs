@@ -4,9 +4,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bulkhead_protocols::vm::{
-    Accelerator, Caching, DiskConfig, ShareConfig, ShareEntry, VmConfig, VsockConfig,
-};
+use bulkhead_protocols::vm::{Accelerator, Caching, DiskConfig, ShareConfig, ShareEntry, VmConfig, VsockConfig};
 use bulkhead_protocols::wire::{GUEST_CID, LAYERS_TAG, SCRATCH_SERIAL, SHARES_DIR, VOLUMES_TAG};
 
 use super::error::{ConsoleTail, GuestEnd, SandboxError};
@@ -131,11 +129,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// Anything that kept the guest from being ready; nothing is left then.
-    pub async fn start(
-        root: &RuntimeRoot,
-        config: SandboxConfig,
-        timings: &mut Timings,
-    ) -> Result<Self, SandboxError> {
+    pub async fn start(root: &RuntimeRoot, config: SandboxConfig, timings: &mut Timings) -> Result<Self, SandboxError> {
         let runtime_dir = root.create(config.name.as_ref())?;
         let files = Files::new(runtime_dir.path());
         let json = serde_json::to_vec_pretty(&config.vm_config(&files)).map_err(SandboxError::Config)?;
@@ -179,9 +173,7 @@ async fn explain(
         NotReady::VmmExited(exit) if exit.refused() => SandboxError::Refused(exit),
         NotReady::VmmExited(exit) => SandboxError::GuestEnded(GuestEnd::read(exit, runtime_dir)),
         NotReady::TimedOut => SandboxError::StartTimedOut { timeout, console: console_now(control).await },
-        NotReady::Unexpected(report) => {
-            SandboxError::UnexpectedReport { report, console: console_now(control).await }
-        }
+        NotReady::Unexpected(report) => SandboxError::UnexpectedReport { report, console: console_now(control).await },
     }
 }
 

@@ -22,8 +22,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-pub(crate) use self::names::{fill_random, random_hex};
 pub use self::names::{NameError, SandboxId, SandboxName};
+pub(crate) use self::names::{fill_random, random_hex};
 pub use self::sweep::Swept;
 use crate::process_identity::ProcessIdentity;
 

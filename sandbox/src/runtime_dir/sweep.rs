@@ -36,7 +36,9 @@ impl RuntimeRoot {
             let lock = match open_lock(&lock_path) {
                 Ok(lock) => lock,
                 // Its vmm saw the lifeline break and removed it meanwhile, or it is no sandbox's directory.
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                    continue;
+                }
                 Err(error) => return Err(RuntimeDirError::io("open", &lock_path)(error)),
             };
             if !try_lock(&lock).map_err(RuntimeDirError::io("lock", &lock_path))? {

@@ -40,8 +40,7 @@ pub(super) const MASKED_PATHS: &[&str] = &[
 ];
 
 /// Paths that change more than the container.
-pub(super) const READONLY_PATHS: &[&str] =
-    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(super) const READONLY_PATHS: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Open files: what docker's own service gives.
 const OPEN_FILES_MAX: u64 = 1024 * 1024;

@@ -27,10 +27,10 @@ pub(crate) use self::args::RunArgs;
 use self::outcome::Outcome;
 use self::request::Request;
 use self::session::{Attached, Session};
+use super::complain;
 use super::context::HostContext;
 use super::format::{Format, to_json};
 use super::progress::progress;
-use super::complain;
 
 /// Runs a command in a new sandbox to its exit status.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<u8> {
@@ -106,7 +106,8 @@ async fn run_container(
     signals: &mut TerminationSignals,
     timings: &mut Timings,
 ) -> anyhow::Result<Outcome> {
-    let size = request.args.tty.then(|| TerminalSize::of(std::io::stdin()).or_else(|| TerminalSize::of(std::io::stdout())));
+    let size =
+        request.args.tty.then(|| TerminalSize::of(std::io::stdin()).or_else(|| TerminalSize::of(std::io::stdout())));
     let size = size.flatten();
     let config = request.container(sandbox.id().as_str(), &image.config, image.layers.len(), size)?;
     let create = async {

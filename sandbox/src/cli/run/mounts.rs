@@ -105,7 +105,9 @@ pub(crate) fn parse_mount(text: &str) -> Result<MountRequest, String> {
             Ok(MountRequest::Tmpfs { destination, options: options.collect() })
         }
         ("tmpfs", Some(_)) => Err("src= is not for type=tmpfs".to_owned()),
-        ("volume", _) => Err("named volumes (type=volume, docker's default) do not exist yet: use type=bind".to_owned()),
+        ("volume", _) => {
+            Err("named volumes (type=volume, docker's default) do not exist yet: use type=bind".to_owned())
+        }
         (kind, _) => Err(format!("unknown type={kind}: bind and tmpfs are known")),
     }
 }

@@ -133,7 +133,8 @@ fn set(env: &mut Vec<String>, key: &str, entry: Option<String>) {
 fn environment(args: &RunArgs) -> anyhow::Result<Vec<EnvEntry>> {
     let mut env = Vec::new();
     for path in &args.env_file {
-        let text = read_env_file(path).with_context(|| format!("cannot read the environment file {}", path.display()))?;
+        let text =
+            read_env_file(path).with_context(|| format!("cannot read the environment file {}", path.display()))?;
         let entries = parse_env_file(&text).map_err(anyhow::Error::msg);
         env.extend(entries.with_context(|| format!("environment file {}", path.display()))?);
     }

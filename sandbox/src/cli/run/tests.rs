@@ -62,7 +62,8 @@ fn everything_after_the_image_is_the_containers() {
 
 #[test]
 fn flags_are_dockers() {
-    let parsed = parse(&["-it", "-eA=1", "-e", "B", "--env=C=3", "-w/x", "-u", "1:2", "-m2g", "--cpus=0.5", "i"]).unwrap();
+    let parsed =
+        parse(&["-it", "-eA=1", "-e", "B", "--env=C=3", "-w/x", "-u", "1:2", "-m2g", "--cpus=0.5", "i"]).unwrap();
     assert!(parsed.interactive && parsed.tty);
     assert_eq!(parsed.env, ["A=1", "B", "C=3"]);
     assert_eq!((parsed.workdir.as_deref(), parsed.user.as_deref()), (Some("/x"), Some("1:2")));
@@ -94,7 +95,9 @@ fn wrong_flags_are_refused_with_the_reason() {
 
 #[test]
 fn resources_beyond_the_host_are_refused() {
-    for (words, why) in [(&["-m", "1m", "i"][..], "1 MiB"), (&["-m", "9999g", "i"], "MiB"), (&["--cpus", "999", "i"], "999 CPUs")] {
+    for (words, why) in
+        [(&["-m", "1m", "i"][..], "1 MiB"), (&["-m", "9999g", "i"], "MiB"), (&["--cpus", "999", "i"], "999 CPUs")]
+    {
         let error = format!("{:#}", Request::new(parse(words).unwrap()).unwrap_err());
         assert!(error.contains(why), "{words:?}: {error}");
     }
