@@ -6,8 +6,8 @@ use std::process::Command;
 use crate::paths::Paths;
 use crate::process;
 
-/// What it writes to the console before it sleeps.
-pub(super) const IDLE_LINE: &str = "idle";
+/// End of the line that the console shows before it sleeps.
+pub(super) const IDLE_LINE: &str = "init sleeps";
 /// Words for the end of the kernel's command line that make it restart the guest instead.
 pub(super) const RESTART: &str = "-- restart";
 

@@ -1,16 +1,17 @@
 # /init of a guest that does nothing: what a bare kernel costs is measured with it. No C library, whose start would be
-# counted too. It leaves the guest once (CPUID always does), so that a trace shows the moment, says so on the console and
-# sleeps; given an argument it restarts the guest instead, so that a clock shows the moment.
+# counted too. It leaves the guest once (CPUID always does), so that a trace shows the moment, says so in the kernel's log
+# (critical, so that it reaches the console), and sleeps. Given an argument it restarts the guest instead, so that a clock
+# shows the moment.
     .globl _start
 _start:
     xorl %eax, %eax
     cpuid
     cmpq $1, (%rsp)             # argc
     jg restart
-    movl $1, %eax               # write(1, line, 5)
+    movl $1, %eax               # write(1, line, length)
     movl $1, %edi
     leaq line(%rip), %rsi
-    movl $5, %edx
+    movl $(end - line), %edx
     syscall
 sleep:
     movl $34, %eax              # pause()
@@ -24,5 +25,6 @@ restart:
     syscall
     jmp sleep
 line:
-    .ascii "idle\n"
+    .ascii "<2>init sleeps\n"
+end:
     .section .note.GNU-stack, "", @progbits

@@ -16,12 +16,15 @@ use super::memory;
 use super::results::{Boot, Boots, Kvm, Running, Work};
 use super::trace::{Exits, Recording};
 use super::vm::Vm;
+use crate::step::step;
 
 const READY: &str = "ready";
 /// Size of the file that is read.
 const READ_MIB: u64 = 64;
-/// Rounds over a file that the guest knows.
+/// Rounds over a file that the guest knows: a shell's own stat, open, read and close; then running a program.
 const WARM_ROUNDS: u64 = 50;
+const LOOK: &str = "test -s /etc/passwd && read -r line </etc/passwd";
+const EXECUTE: &str = "/bin/true";
 /// Calls to the agent that are counted, and the time between them, in which each comes to its end.
 const CALLS: u64 = 20;
 const CALL_GAP: Duration = Duration::from_millis(100);
@@ -39,9 +42,9 @@ pub(super) struct Lab<'a> {
 impl Lab<'_> {
     /// Runs every measurement.
     pub(super) fn measure(&self) -> anyhow::Result<Kvm> {
-        let idle = self.boots(&self.idle_config(), Self::boot_idle).context("a guest whose init sleeps")?;
-        let (work, template, running) = self.work().context("work in a sandbox")?;
-        let sandbox = self.boots(&template, Self::boot_agent).context("a guest with an agent")?;
+        let idle = step("boot a guest whose init sleeps", || self.boots(&self.idle_config(), Self::boot_idle))?;
+        let (work, template, running) = step("let a sandbox work", || self.work())?;
+        let sandbox = step("boot a sandbox's guest", || self.boots(&template, Self::boot_agent))?;
         let counts_instructions = Path::new("/sys/bus/event_source/devices/cpu").exists();
         Ok(Kvm { idle, sandbox, work, running, counts_instructions })
     }
@@ -116,13 +119,18 @@ impl Lab<'_> {
             vmm: memory::of_vmm(live.vmm_pid()?, template.memory_mib)?,
         };
 
-        live.execute(&warm_rounds(1))?;
-        let warm = live.counted(|live| live.execute(&warm_rounds(WARM_ROUNDS)))?;
+        let mut warm = |what: &str| -> anyhow::Result<Counters> {
+            live.execute(&repeat(1, what))?;
+            let counted = live.counted(|live| live.execute(&repeat(WARM_ROUNDS, what)))?;
+            Ok(requests(&counted, LAYERS_TAG))
+        };
+        let (warm_requests, exec_requests) = (warm(LOOK)?, warm(EXECUTE)?);
         let read = live.counted(|live| live.execute("dd if=/data/file of=/dev/null bs=1M 2>/dev/null"))?;
         let (calls_exits, idle_exits) = calls(&mut live)?;
         let work = Work {
             warm_rounds: WARM_ROUNDS,
-            warm_requests: requests(&warm, LAYERS_TAG),
+            warm_requests,
+            exec_requests,
             read_mib: READ_MIB,
             read_requests: requests(&read, VOLUMES_TAG),
             read_kicks: device(&read, VOLUMES_TAG, "kicks")?,
@@ -135,16 +143,17 @@ impl Lab<'_> {
     }
 }
 
-/// Has a shell look at a file `rounds` times.
-fn warm_rounds(rounds: u64) -> String {
-    format!("for i in $(seq {rounds}); do stat /bin/busybox && cat /bin/busybox || exit 1; done")
+/// Has a shell repeat something.
+fn repeat(rounds: u64, what: &str) -> String {
+    format!("for i in $(seq {rounds}); do {what} || exit 1; done")
 }
 
-/// Requests of any kind for a share.
-fn requests(counters: &Counters, tag: &str) -> u64 {
+/// Requests for a share by operation, without those that did not come.
+fn requests(counters: &Counters, tag: &str) -> Counters {
     let prefix = format!("fs.{tag}.");
-    let of_tag = counters.iter().filter_map(|(name, value)| Some((name.strip_prefix(&prefix)?, value)));
-    of_tag.filter(|(what, _)| !what.starts_with("bytes_")).map(|(_, value)| value).sum()
+    let of_tag = counters.iter().filter_map(|(name, count)| Some((name.strip_prefix(&prefix)?, *count)));
+    let came = of_tag.filter(|(operation, count)| *count > 0 && !operation.starts_with("bytes_"));
+    came.map(|(operation, count)| (operation.to_owned(), count)).collect()
 }
 
 /// What the transport counted for a share's device.

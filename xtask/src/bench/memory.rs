@@ -22,11 +22,7 @@ pub(super) fn of_vmm(pid: u32, ram_mib: u32) -> anyhow::Result<Cost> {
     let ram = mappings.iter().max_by_key(|mapping| mapping.size_kib).context("a process without memory")?;
     anyhow::ensure!(ram.size_kib >= u64::from(ram_mib) * 1024, "process {pid} maps no {ram_mib} MiB of guest memory");
     let pss_kib: u64 = mappings.iter().map(|mapping| mapping.pss_kib).sum();
-    Ok(Cost {
-        guest_resident_kib: ram.resident_kib,
-        process_pss_kib: pss_kib - ram.pss_kib,
-        cpu_us: cpu_us(pid)?,
-    })
+    Ok(Cost { guest_resident_kib: ram.resident_kib, process_pss_kib: pss_kib - ram.pss_kib, cpu_us: cpu_us(pid)? })
 }
 
 /// The whole process, its share of what it shares.

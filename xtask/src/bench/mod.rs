@@ -82,10 +82,8 @@ fn boot(paths: &Paths) -> anyhow::Result<()> {
     let emulated = step("measure on this machine, emulated", || machine::measure(&installation, &idle_initramfs))?;
     let kvm = step("measure in the lab, KVM", || in_the_lab(paths, &installation, &idle_initramfs))?;
     let bytes = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len());
-    let sizes = report::Sizes {
-        kernel_bytes: bytes(&dist.guest.vmlinux)?,
-        initramfs_bytes: bytes(&dist.guest.initramfs)?,
-    };
+    let sizes =
+        report::Sizes { kernel_bytes: bytes(&dist.guest.vmlinux)?, initramfs_bytes: bytes(&dist.guest.initramfs)? };
     let tables = report::render(&kvm, &emulated, sizes);
     println!("{tables}");
     let document = paths.root.join(DOCUMENT);

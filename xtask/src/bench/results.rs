@@ -1,5 +1,7 @@
 //! What was measured, as the lab hands it to the machine that writes it down.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::memory::Cost;
@@ -50,11 +52,13 @@ pub(super) struct Boot {
 pub(super) struct Work {
     /// Rounds of stat, open, read and close of a file that the guest had read before.
     pub(super) warm_rounds: u64,
-    /// virtio-fs requests for the image's layers in these rounds.
-    pub(super) warm_requests: u64,
+    /// virtio-fs requests for the image's layers in these rounds, by operation.
+    pub(super) warm_requests: BTreeMap<String, u64>,
+    /// The same for as many runs of a program that had run before.
+    pub(super) exec_requests: BTreeMap<String, u64>,
     /// Size of a file that was read from beginning to end.
     pub(super) read_mib: u64,
-    pub(super) read_requests: u64,
+    pub(super) read_requests: BTreeMap<String, u64>,
     pub(super) read_kicks: u64,
     pub(super) read_interrupts: u64,
     /// Calls to the agent, each on its own.

@@ -19,7 +19,9 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let cell = |row: &[String], column: usize| row.get(column).cloned().unwrap_or_default();
         let widths: Vec<usize> = (0..columns)
-            .map(|column| self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or_default().max(3))
+            .map(|column| {
+                self.rows.iter().map(|row| cell(row, column).chars().count()).max().unwrap_or_default().max(3)
+            })
             .collect();
         let line = |row: &[String]| {
             let cells = widths.iter().enumerate().map(|(column, width)| match column {

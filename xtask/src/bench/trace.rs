@@ -100,10 +100,11 @@ impl Exits {
 
 impl Trace {
     fn parse(text: &str) -> anyhow::Result<Self> {
-        // The buffer's head says when events did not fit: counts would be wrong.
-        for line in text.lines().filter(|line| line.starts_with("CPU:")) {
-            anyhow::ensure!(!line.contains("LOST"), "the trace buffer was too small: {line}");
-        }
+        // The head says `in the buffer/written`: where they differ, the oldest events are gone and counts would be wrong.
+        let entries = text.lines().find_map(|line| line.strip_prefix("# entries-in-buffer/entries-written:"));
+        let entries = entries.and_then(|counts| counts.split_whitespace().next()).context("a trace without a head")?;
+        let complete = entries.split_once('/').is_some_and(|(kept, written)| kept == written);
+        anyhow::ensure!(complete, "the trace buffer was too small: it has {entries} events");
         Ok(Self { events: text.lines().filter_map(Event::parse).collect() })
     }
 
@@ -187,6 +188,8 @@ mod tests {
 
     const TRACE: &str = "\
 # tracer: nop
+#
+# entries-in-buffer/entries-written: 9/9   #P:2
            vcpu0-210     [001] .....    12.000001: kvm_exit: vcpu 0 reason cpuid rip 0x1000123 info1 0x0 info2 0x0
            vcpu0-210     [001] .....    12.000002: kvm_exit: vcpu 0 reason npf rip 0xffffffff81000000 info1 0x0 info2 0x0
            vcpu1-211     [000] .....    12.000003: kvm_exit: vcpu 1 reason npf rip 0x9a000 info1 0x0 info2 0x0
@@ -211,6 +214,6 @@ mod tests {
 
     #[test]
     fn lost_events_are_an_error() {
-        assert!(Trace::parse("CPU:1 [LOST 12 EVENTS]\n").is_err());
+        assert!(Trace::parse(&TRACE.replace("9/9", "9/21")).is_err());
     }
 }

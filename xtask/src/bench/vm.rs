@@ -61,14 +61,14 @@ impl Vm {
         Ok(())
     }
 
-    /// Waits until the guest's console shows a line that begins with `line`.
+    /// Waits until the guest's console shows a line that ends with `line`.
     pub(super) fn wait_for_console(&mut self, line: &str) -> anyhow::Result<()> {
         self.wait("the console", |vm| {
             // There is no socket in the vmm's first moments.
             let Ok(Response::ConsoleTail { text }) = vm.ask(Request::ConsoleTail { max_bytes: 4096 }) else {
                 return Ok(None);
             };
-            Ok(text.lines().any(|seen| seen.starts_with(line)).then_some(()))
+            Ok(text.lines().any(|seen| seen.ends_with(line)).then_some(()))
         })
     }
 
