@@ -18,6 +18,7 @@ mod exit_status;
 mod faults;
 mod flags;
 mod guests;
+mod harness;
 mod images;
 mod isolation;
 mod registries;

@@ -42,7 +42,10 @@ impl World {
         let directory = tempfile::Builder::new().prefix("bh-").tempdir().expect("a temporary directory");
         let stamp = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos();
         let marker = format!("{}-{stamp}", std::process::id());
-        Self { directory, data, marker }
+        let world = Self { directory, data, marker };
+        std::fs::create_dir(world.runtime_directory()).expect("a directory in a new directory");
+        copy_probes(&probes(), &world.runtime_directory());
+        world
     }
 
     /// This test's directory; it may put files there.
@@ -121,6 +124,25 @@ impl Drop for World {
         // A second panic would abort the test process and hide the first.
         if !std::thread::panicking() {
             self.assert_nothing_left();
+            copy_probes(&self.runtime_directory(), &probes());
+        }
+    }
+}
+
+/// Where the answers of accelerator probes go from one test to the next, so that not every test probes again. An answer
+/// names everything it depends on, so that a test on another `/dev` does not believe it.
+fn probes() -> PathBuf {
+    let directory = shared_data().with_extension("probes");
+    std::fs::create_dir_all(&directory).expect("a directory beside the image store");
+    directory
+}
+
+fn copy_probes(from: &Path, to: &Path) {
+    for name in ["probe-kvm.json", "probe-emulated.json"] {
+        // Under another name first: a test that starts at the same moment reads all of it or nothing.
+        let partial = to.join(format!("{name}.{:?}", std::thread::current().id()));
+        if !to.join(name).exists() && std::fs::copy(from.join(name), &partial).is_ok() {
+            std::fs::rename(&partial, to.join(name)).expect("a file just written");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::kernel::LabKernel;
 use crate::process;
 
 /// Bytes of each log that an error shows.
-const LOG_TAIL_BYTES: usize = 4096;
+const LOG_TAIL_BYTES: usize = 12 * 1024;
 const CONSOLE_LOG: &str = "console.log";
 /// The UNIX sockets that QEMU connects to, in the order of its `-chardev` options.
 const PORTS: [&str; 4] = ["stdout", "stderr", "status", "terminal"];

@@ -64,8 +64,8 @@ pub(crate) fn command(paths: &Paths, arguments: &TestArguments) -> anyhow::Resul
 }
 
 fn checks(paths: &Paths) -> anyhow::Result<Tally> {
-    let (count, failed) = check::run(paths)?;
-    Ok(Tally { passed: count - failed.len(), failed, skipped: Vec::new() })
+    let (passed, failed) = check::run(paths)?;
+    Ok(Tally { passed, failed, skipped: Vec::new() })
 }
 
 /// The tests beside the code, of every crate but the system tests'.
@@ -74,6 +74,10 @@ fn unit_tests(paths: &Paths, filter: Option<&str>) -> anyhow::Result<Tally> {
         let mut test: Command = cargo::command(paths);
         test.args(["test", "--workspace", "--exclude", "bulkhead-tests", "--all-targets", "--no-fail-fast"]);
         test.arg("--").args(filter).stdin(Stdio::null());
-        report::run(&mut test, "unit tests").context("cargo test")
+        let (mut tally, status) = report::run(&mut test).context("cargo test")?;
+        if !status.success() && tally.failed.is_empty() {
+            tally.failed.push(format!("cargo test ended with {status} without saying which test failed"));
+        }
+        Ok(tally)
     })
 }

@@ -1,19 +1,28 @@
 //! Counting tests: what libtest prints is shown as it comes and read on the way.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::Context;
 
 /// How a group of tests went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// How many passed.
-    pub(crate) passed: usize,
+    /// Names of those that passed.
+    pub(crate) passed: Vec<String>,
     /// Names of those that failed.
     pub(crate) failed: Vec<String>,
     /// Names of those that did not run, each with the reason it gives.
-    pub(crate) skipped: Vec<String>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// A test that was not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Skipped {
+    /// Its name.
+    pub(crate) name: String,
+    /// Why, in its own words.
+    pub(crate) reason: String,
 }
 
 impl Tally {
@@ -25,19 +34,32 @@ impl Tally {
         // `should_panic` tests carry a remark after their name; a test's own output may precede the verdict.
         let name = name.split(" - should panic").next().unwrap_or(name);
         if verdict == "ok" || verdict.ends_with(" ok") {
-            self.passed += 1;
+            self.passed.push(name.to_owned());
         } else if verdict.ends_with("FAILED") {
             self.failed.push(name.to_owned());
         } else if let Some(reason) = verdict.strip_prefix("ignored") {
             let reason = reason.trim_start_matches([',', ' ']);
             let reason = if reason.is_empty() { "it gives no reason" } else { reason };
-            self.skipped.push(format!("{name}: {reason}"));
+            self.skipped.push(Skipped { name: name.to_owned(), reason: reason.to_owned() });
         }
+    }
+
+    /// Whether the test has said how it went.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        let skipped = self.skipped.iter().map(|skipped| &skipped.name);
+        self.passed.iter().chain(&self.failed).chain(skipped).any(|known| known == name)
+    }
+
+    /// Adds what another run of other tests has brought.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.passed.extend(other.passed);
+        self.failed.extend(other.failed);
+        self.skipped.extend(other.skipped);
     }
 }
 
-/// Runs a program that prints like libtest. One that fails without naming a failed test counts as one failure, `what`.
-pub(crate) fn run(command: &mut Command, what: &str) -> anyhow::Result<Tally> {
+/// Runs a program that prints like libtest.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<(Tally, ExitStatus)> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start it")?;
     let stdout = child.stdout.take().context("its stdout is not a pipe")?;
     let mut tally = Tally::default();
@@ -48,27 +70,25 @@ pub(crate) fn run(command: &mut Command, what: &str) -> anyhow::Result<Tally> {
         tally.read(String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }
-    let status = child.wait()?;
-    if !status.success() && tally.failed.is_empty() {
-        tally.failed.push(format!("{what}: ended with {status} without saying which test failed"));
-    }
-    Ok(tally)
+    Ok((tally, child.wait()?))
 }
 
 /// Prints what was skipped and what failed, a line for each part, and the total as the last line.
 pub(crate) fn print(parts: &[(&str, Tally)]) -> ExitCode {
     println!();
     for (part, tally) in parts {
-        tally.skipped.iter().for_each(|name| println!("skipped ({part}): {name}"));
+        for Skipped { name, reason } in &tally.skipped {
+            println!("skipped ({part}): {name}: {reason}");
+        }
     }
     for (part, tally) in parts {
         tally.failed.iter().for_each(|name| println!("FAILED ({part}): {name}"));
     }
     for (part, tally) in parts {
-        println!("{part}: {}", counts(tally.passed, tally.failed.len(), tally.skipped.len()));
+        println!("{part}: {}", counts(tally.passed.len(), tally.failed.len(), tally.skipped.len()));
     }
     let sum = |count: fn(&Tally) -> usize| parts.iter().map(|(_, tally)| count(tally)).sum();
-    let (passed, failed): (usize, usize) = (sum(|tally| tally.passed), sum(|tally| tally.failed.len()));
+    let (passed, failed): (usize, usize) = (sum(|tally| tally.passed.len()), sum(|tally| tally.failed.len()));
     println!("{}", counts(passed, failed, sum(|tally| tally.skipped.len())));
     if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -95,13 +115,17 @@ mod tests {
         ] {
             tally.read(line);
         }
-        let skipped = ["a::four: needs two hosts", "a::five: it gives no reason"].map(str::to_owned).to_vec();
-        assert_eq!(tally, Tally { passed: 2, failed: vec!["a::three".to_owned()], skipped });
+        assert_eq!(tally.passed, ["a::one", "a::two"]);
+        assert_eq!(tally.failed, ["a::three"]);
+        let skipped: Vec<_> =
+            tally.skipped.iter().map(|skipped| format!("{}: {}", skipped.name, skipped.reason)).collect();
+        assert_eq!(skipped, ["a::four: needs two hosts", "a::five: it gives no reason"]);
+        assert!(tally.knows("a::five") && !tally.knows("a::six"));
     }
 
     #[test]
-    fn a_crash_counts_as_a_failure() {
-        let tally = run(Command::new("sh").args(["-c", "echo 'test a ... ok'; exit 101"]), "crashing").unwrap();
-        assert_eq!((tally.passed, tally.failed.len()), (1, 1));
+    fn output_is_read_to_its_end_and_the_status_kept() {
+        let (tally, status) = run(Command::new("sh").args(["-c", "echo 'test a ... ok'; exit 101"])).unwrap();
+        assert_eq!((tally.passed.len(), status.code()), (1, Some(101)));
     }
 }
