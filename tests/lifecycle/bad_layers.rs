@@ -98,10 +98,9 @@ mod on_machine {
             if entry.file_name() == name {
                 return Some(entry.path());
             }
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if let Some(found) = find(&entry.path(), name) {
-                    return Some(found);
-                }
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if let Some(found) = is_directory.then(|| find(&entry.path(), name)).flatten() {
+                return Some(found);
             }
         }
         None

@@ -46,14 +46,15 @@ pub(crate) fn command(paths: &Paths, arguments: &TestArguments) -> anyhow::Resul
     let dist = dist::build(paths)?;
     let images = images::for_tests(paths)?;
     let executable = step("build the system tests", || system::executable(paths))?;
-    let suite =
-        system::Suite { dist: &dist, images: &images, executable: &executable, filter: arguments.filter.as_deref() };
+    let data = paths.target.join("test-data");
+    let filter = arguments.filter.as_deref();
+    let suite = system::Suite { dist: &dist, images: &images, executable: &executable, data: &data, filter };
 
     let mut parts: Vec<(&str, Tally)> = Vec::new();
-    if arguments.filter.is_none() {
+    if filter.is_none() {
         parts.push(("checks", checks(paths)?));
     }
-    parts.push(("unit tests", unit_tests(paths, arguments.filter.as_deref())?));
+    parts.push(("unit tests", unit_tests(paths, filter)?));
     if arguments.accel != Selection::Kvm {
         parts.push(("system tests, emulated (this machine)", step("system tests, emulated", || suite.emulated())?));
     }
