@@ -19,9 +19,9 @@ use self::format::Format;
 /// Exit status when this command itself failed, as docker has it: below are a program's own, above the shell's.
 const FAILURE: u8 = 125;
 
-/// Runs containers, each in a virtual machine of its own.
+/// Run containers, each in a virtual machine of its own
 #[derive(Debug, Parser)]
-#[command(name = "sandbox", version, about, disable_help_subcommand = true)]
+#[command(name = "sandbox", version, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -73,15 +73,15 @@ async fn start(request: &Request, timings: &mut Timings) -> anyhow::Result<(Imag
     let host = HostContext::open()?;
     let assets = host.paths.assets(request.args.kernel.as_deref())?;
     let decision = host.prober()?.decide(request.args.accel.into()).await?;
-    if decision.accelerator == Accelerator::Emulated && !request.args.quiet {
-        complain("running emulated, which is slow; `sandbox doctor` says why");
-    }
     timings.mark("check host");
     let progress = progress(request.args.quiet);
     let image = host.images()?.resolve(&request.source, request.args.pull.into(), progress).await?;
     // What the image lacks shows before a VM is started.
     request.container("checked", &image.config, image.layers.len(), None)?;
     timings.mark("find image");
+    if decision.accelerator == Accelerator::Emulated && !request.args.quiet {
+        complain("running emulated, which is slow; `sandbox doctor` says why");
+    }
     let scratch = scratch::create(&host.paths.data, SCRATCH_DEFAULT_MIB)?;
     timings.mark("make scratch disk");
     let config = SandboxConfig {
