@@ -125,10 +125,10 @@ impl Images {
             let found = resolve::find_local(source).await?;
             return resolve::take_in(&self.store, key, found, None, progress).await;
         };
-        if policy != PullPolicy::Always {
-            if let Some(image) = self.stored(reference, &key)? {
-                return Ok(image);
-            }
+        if policy != PullPolicy::Always
+            && let Some(image) = self.stored(reference, &key)?
+        {
+            return Ok(image);
         }
         if policy == PullPolicy::Never {
             return Err(ImageError::NotPulled { reference: key });
