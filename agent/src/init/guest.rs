@@ -32,20 +32,23 @@ const DIRECTORIES: [&str; 3] = [SHARES_ROOT, CONTAINER_ROOT_DIR, CONTAINER_FILES
 const SYSCTLS: [(&str, &str); 2] = [("kernel/pid_max", "4194304"), ("fs/inotify/max_user_instances", "8192")];
 
 /// Sets the guest up.
-pub(super) fn prepare() -> anyhow::Result<()> {
+pub(super) async fn prepare() -> anyhow::Result<()> {
     for (fs_type, directory, flags, options) in MOUNTS {
         make_directory(directory)?;
         mount(fs_type, directory, fs_type, flags, Some(options))
             .with_context(|| format!("mount {fs_type} at {directory}"))?;
     }
+    super::let_others_run().await;
     for directory in DIRECTORIES {
         std::fs::create_dir_all(directory).with_context(|| format!("make {directory}"))?;
     }
     enable_controllers(std::path::Path::new(CGROUP_ROOT)).map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
+    super::let_others_run().await;
     for (file, value) in SYSCTLS {
         // A kernel of the user's choice may lack one; none is worth a guest.
         let _ = std::fs::write(format!("/proc/sys/{file}"), value);
     }
+    super::let_others_run().await;
     rustix::system::sethostname(HOSTNAME).context("name the guest")?;
     crate::sys::network::loopback_up().context("bring up the loopback interface")
 }

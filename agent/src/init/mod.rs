@@ -1,8 +1,11 @@
 //! PID 1: from the kernel's hand-over to a listening agent.
 //!
 //! ```text
-//! kernel --> mounts (root) --> cgroups --> listen on vsock --> report ready --> serve for ever
+//! kernel --> listen on vsock --> report ready --> root, mounts, cgroups, loopback --> serve for ever
 //! ```
+//! The report goes first because it takes the host a while to answer it: the guest is set up meanwhile, and the host's first
+//! call waits in the listener's queue until that is done.
+//!
 //! Nothing is printed on the way: each byte of console output costs the host an exit. What goes wrong is printed and ends
 //! the VM, as the host sees at once.
 
@@ -56,19 +59,25 @@ fn say(message: &str) {
 
 fn set_up_and_serve(started_us: u64) -> anyhow::Result<()> {
     let program = root::open_own_program()?;
-    root::enter_tmpfs_root()?;
-    guest::prepare()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     runtime.block_on(async {
         let child_signals = crate::reaper::child_signals()?;
         let listeners = crate::server::listen::bind()?;
         let times = BootTimes { started_us, ready_us: clock::boottime_us() };
         let reported = tokio::spawn(report_ready());
+        let_others_run().await;
+        root::enter_tmpfs_root()?;
+        guest::prepare().await?;
         crate::server::serve(listeners, program, child_signals, times).await?;
         reported.await??;
         std::future::pending::<()>().await;
         Ok(())
     })
+}
+
+/// Lets the report make progress between the steps of setting up.
+async fn let_others_run() {
+    tokio::task::yield_now().await;
 }
 
 /// Tells the host that connections are accepted from now on.
