@@ -42,8 +42,8 @@ pub(crate) const MMIO_BASE: u64 = 0xd000_0000;
 /// A device takes one page, so that a read-only memory slot can back it.
 pub(crate) const MMIO_PAGE_BYTES: u64 = 0x1000;
 
-/// I/O APIC, where KVM's is.
-pub(crate) const IOAPIC: u32 = 0xfec0_0000;
+/// Our I/O APIC; the page before it is where KVM's is.
+pub(crate) const IOAPIC: u32 = 0xfec0_1000;
 /// Local APIC, the reset value of its base.
 pub(crate) const LOCAL_APIC: u32 = 0xfee0_0000;
 /// Intel's KVM needs four pages of guest address space: one identity map and a three-page TSS behind it.
@@ -55,10 +55,17 @@ pub(crate) const KVM_TSS: usize = 0xfeff_d000;
 pub(crate) const SERIAL_IRQ: u32 = 4;
 /// First interrupt line for a virtio device; those below belong to legacy devices by convention.
 pub(crate) const FIRST_DEVICE_IRQ: u32 = 5;
-/// Last pin of KVM's I/O APIC.
-pub(crate) const LAST_IRQ: u32 = 23;
+/// Last interrupt line for a device.
+const LAST_IRQ: u32 = 23;
+/// Lines below this are numbered by the ISA bus; the numbers of those from here on are the I/O APIC's.
+const ISA_IRQS: u32 = 16;
 /// Devices of one VM: an edge-triggered line each.
 pub(crate) const DEVICES_MAX: usize = (LAST_IRQ - FIRST_DEVICE_IRQ + 1) as usize;
+
+/// The I/O APIC's pin of an interrupt line: as few pins as possible, since a kernel initializes each.
+pub(crate) fn pin(irq: u32) -> u32 {
+    if irq < ISA_IRQS { irq.saturating_sub(SERIAL_IRQ) } else { irq }
+}
 
 /// RAM of a guest with `memory_bytes`, as (start, bytes), split around the hole.
 pub(crate) fn ram(memory_bytes: u64) -> Vec<(GuestAddress, u64)> {

@@ -26,8 +26,7 @@ const APIC_VERSION: u8 = 0x14;
 /// Floating pointer and table for `vcpus` processors, at [`layout::MP_TABLE`].
 ///
 /// Processor and APIC ids are the vCPU's numbers, the I/O APIC's id the next one. Interrupts are edge-triggered and
-/// active high, as the bus's default says (ISA). Only the `lines` in use are listed: the kernel programs each that is,
-/// and every access to the I/O APIC is a VM exit.
+/// active high, as the bus's default says (ISA). Only the `lines` in use are listed: the kernel programs each that is.
 pub(crate) fn build(vcpus: u8, lines: impl Iterator<Item = u32>) -> Vec<u8> {
     let io_apic_id = vcpus;
     let mut entries = Vec::new();
@@ -43,8 +42,8 @@ pub(crate) fn build(vcpus: u8, lines: impl Iterator<Item = u32>) -> Vec<u8> {
     entries.extend(layout::IOAPIC.to_le_bytes());
     let mut count = u16::from(vcpus) + 2;
     for line in lines {
-        let line = u8::try_from(line).unwrap_or(0);
-        entries.extend([IO_INTERRUPT, INT, 0, 0, ISA_BUS, line, io_apic_id, line]);
+        let [line, pin] = [line, layout::pin(line)].map(|number| u8::try_from(number).unwrap_or(0));
+        entries.extend([IO_INTERRUPT, INT, 0, 0, ISA_BUS, line, io_apic_id, pin]);
         count += 1;
     }
     entries.extend([LOCAL_INTERRUPT, EXT_INT, 0, 0, ISA_BUS, 0, 0, 0]);

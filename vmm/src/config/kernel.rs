@@ -32,8 +32,6 @@ const LOWEST_GPA: u64 = 1 << 20;
 /// A kernel image that is complete and made for this machine.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// Where it was found.
-    pub(crate) path: PathBuf,
     /// Open for reading: the very file that was checked.
     pub(crate) file: File,
     /// Guest address of the 64-bit entry point, inside a segment.
@@ -71,7 +69,7 @@ impl Kernel {
         Image { file: &file, length }
             .parse()
             .map_err(|source| ConfigError::Kernel { path: path.to_owned(), source })
-            .map(|(entry_gpa, segments)| Self { path: path.to_owned(), file, entry_gpa, segments })
+            .map(|(entry_gpa, segments)| Self { file, entry_gpa, segments })
     }
 
     /// The first address behind the kernel.

@@ -54,8 +54,6 @@ pub(crate) struct Config {
 /// An initial ramdisk.
 #[derive(Debug)]
 pub(crate) struct Initramfs {
-    /// Where it was found.
-    pub(crate) path: PathBuf,
     /// Open for reading.
     pub(crate) file: File,
     /// Its length, at least 1.

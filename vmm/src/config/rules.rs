@@ -81,7 +81,7 @@ pub(super) fn initramfs(path: PathBuf) -> Result<Initramfs, ConfigError> {
     if bytes == 0 {
         return Err(invalid("initramfs", &path.to_string_lossy(), "the file is empty"));
     }
-    Ok(Initramfs { path, file, bytes })
+    Ok(Initramfs { file, bytes })
 }
 
 /// Both must lie in the memory below the hole for devices, with room for the kernel to start.

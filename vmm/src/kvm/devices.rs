@@ -116,7 +116,7 @@ impl Board<'_> {
                 .context("let KVM collect register writes")?;
         }
         let interrupt = eventfd()?;
-        self.vm.register_irqfd(&interrupt, irq).context("connect the interrupt line")?;
+        self.vm.register_irqfd(&interrupt, layout::pin(irq)).context("connect the interrupt line")?;
 
         let epoll = worker::make_epoll(&kicks, self.stop)?;
         let thread_kicks = kicks.iter().map(EventFd::try_clone).collect::<io::Result<Vec<_>>>()?;

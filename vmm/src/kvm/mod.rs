@@ -11,6 +11,7 @@
 mod cpuid;
 mod deferred;
 mod devices;
+mod ioapic;
 mod ports;
 pub(crate) mod probe;
 mod sys;
@@ -36,11 +37,11 @@ use crate::confine;
 use crate::counters::Counters;
 use crate::virtio::block::BlockDevice;
 use crate::virtio::fs::FsDevice;
-use crate::virtio::mmio::bus::MmioBus;
 use crate::virtio::rng::RngDevice;
 use crate::virtio::vsock::VsockDevice;
 use deferred::DeferredWrites;
 use devices::{Devices, NamedCore};
+use ioapic::IoApic;
 use ports::Ports;
 use sys::borrow;
 use vcpu::{ExitCounters, Shared, VcpuThread};
@@ -66,7 +67,7 @@ impl KvmAccelerator {
 impl Accelerator for KvmAccelerator {
     fn run(self: Box<Self>, session: &Session) -> anyhow::Result<GuestEnd> {
         let Self { mut config, kvm, vsock_listener } = *self;
-        let vm = create_vm(&kvm)?;
+        let vm = Arc::new(create_vm(&kvm)?);
         let memory_bytes = u64::from(config.memory_mib) << 20;
         let memory = map_memory(memory_bytes, config.huge_pages).context("map guest memory")?;
         let slots = sys::set_ram_slots(&vm, &memory).context("KVM refuses guest memory")?;
@@ -79,7 +80,7 @@ impl Accelerator for KvmAccelerator {
         let machine = boot::Machine { memory_bytes, vcpus: config.vcpus, devices: devices.count(), cmdline: &cmdline };
         boot::load(&memory, &machine, &config.kernel, &config.initramfs)?;
         let vcpus = make_vcpus(&kvm, &vm, &config)?;
-        let shared = Arc::new(share(&vm, &vcpus, session, devices.take_bus())?);
+        let shared = Arc::new(share(&vm, &vcpus, slots + 1, session, &mut devices)?);
         let vcpus = start_vcpus(vcpus, &shared)?;
         session.set_phase(Phase::Running);
 
@@ -164,16 +165,24 @@ fn make_vcpus(kvm: &Kvm, vm: &VmFd, config: &Config) -> anyhow::Result<Vec<VcpuF
         .collect()
 }
 
-fn share(vm: &VmFd, vcpus: &[VcpuFd], session: &Session, bus: MmioBus) -> anyhow::Result<Shared> {
+fn share(
+    vm: &Arc<VmFd>,
+    vcpus: &[VcpuFd],
+    slot: u32,
+    session: &Session,
+    devices: &mut Devices,
+) -> anyhow::Result<Shared> {
     let serial_interrupt = eventfd()?;
-    vm.register_irqfd(&serial_interrupt, layout::SERIAL_IRQ).context("connect the serial port's interrupt line")?;
+    let serial_pin = layout::pin(layout::SERIAL_IRQ);
+    vm.register_irqfd(&serial_interrupt, serial_pin).context("connect the serial port's interrupt line")?;
     for (port, count) in ports::DEFERRABLE_WRITES {
         vm.register_coalesced_mmio(IoEventAddress::Pio(port.into()), count).context("let KVM collect port writes")?;
     }
     let deferred = vcpus.first().context("a VM without vCPUs")?;
     let deferred = DeferredWrites::map(deferred).context("map the ring of deferred writes")?;
     Ok(Shared {
-        bus,
+        ioapic: Mutex::new(connect_ioapic(vm, slot, devices.count(), vcpus.len() == 1)?),
+        bus: devices.take_bus(),
         ports: Mutex::new(Ports::new(Arc::clone(&session.console), serial_interrupt)),
         deferred: Mutex::new(deferred),
         stop: AtomicBool::new(false),
@@ -181,6 +190,22 @@ fn share(vm: &VmFd, vcpus: &[VcpuFd], session: &Session, bus: MmioBus) -> anyhow
         end: Mutex::new(None),
         exits: ExitCounters::new(&session.counters),
     })
+}
+
+/// Makes the I/O APIC for the serial port and the devices, its page in memory slot `slot`.
+fn connect_ioapic(vm: &Arc<VmFd>, slot: u32, devices: u32, defer_writes: bool) -> anyhow::Result<IoApic> {
+    let last_irq = layout::SERIAL_IRQ + devices;
+    let pins = ioapic::round_pins(layout::pin(last_irq) + 1);
+    let pages = sys::map_register_pages(1).context("map the I/O APIC's page")?;
+    for page in &pages {
+        page.show(ioapic::WINDOW, ioapic::page_value(pins));
+    }
+    sys::set_register_slot(vm, slot, layout::IOAPIC.into(), &pages).context("KVM refuses the I/O APIC's page")?;
+    if defer_writes {
+        let registers = IoEventAddress::Mmio(layout::IOAPIC.into());
+        vm.register_coalesced_mmio(registers, ioapic::REGISTERS_BYTES).context("let KVM collect I/O APIC writes")?;
+    }
+    IoApic::new(Arc::clone(vm), pins)
 }
 
 fn start_vcpus(vcpus: Vec<VcpuFd>, shared: &Arc<Shared>) -> anyhow::Result<Vec<VcpuThread>> {

@@ -12,9 +12,10 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use super::deferred::{DeferredWrites, Target};
+use super::ioapic::IoApic;
 use super::ports::{PortEffect, Ports};
 use crate::accelerator::GuestEnd;
-use crate::arch::start_state;
+use crate::arch::{layout, start_state};
 use crate::counters::{Counter, Counters};
 use crate::virtio::mmio::bus::MmioBus;
 
@@ -29,6 +30,8 @@ const MISC_ENABLE_FAST_STRING: u64 = 1;
 pub(super) struct Shared {
     /// Virtio devices.
     pub(super) bus: MmioBus,
+    /// I/O APIC.
+    pub(super) ioapic: Mutex<IoApic>,
     /// I/O ports.
     pub(super) ports: Mutex<Ports>,
     /// Writes that KVM collected; locked while they and the access behind them are taken in, so that they stay in order.
@@ -127,8 +130,8 @@ fn run(vcpu: &mut VcpuFd, shared: &Shared) -> anyhow::Result<Option<GuestEnd>> {
         match exit {
             Ok(VcpuExit::MmioWrite(gpa, data)) => {
                 shared.exits.mmio.increment();
-                let _in_order = take_deferred_writes(shared);
-                shared.bus.write(gpa, data);
+                let _in_order = take_deferred_writes(shared)?;
+                write_mmio(shared, gpa, data)?;
             }
             Ok(VcpuExit::MmioRead(_, data)) => {
                 shared.exits.mmio.increment();
@@ -137,14 +140,14 @@ fn run(vcpu: &mut VcpuFd, shared: &Shared) -> anyhow::Result<Option<GuestEnd>> {
             }
             Ok(VcpuExit::IoOut(port, data)) => {
                 shared.exits.io.increment();
-                let _in_order = take_deferred_writes(shared);
+                let _in_order = take_deferred_writes(shared)?;
                 if lock(&shared.ports).write(port, data) == PortEffect::Reset {
                     return Ok(Some(GuestEnd::Stopped));
                 }
             }
             Ok(VcpuExit::IoIn(port, data)) => {
                 shared.exits.io.increment();
-                let _in_order = take_deferred_writes(shared);
+                let _in_order = take_deferred_writes(shared)?;
                 lock(&shared.ports).read(port, data);
             }
             Ok(VcpuExit::Shutdown | VcpuExit::SystemEvent(..)) => {
@@ -167,17 +170,29 @@ fn run(vcpu: &mut VcpuFd, shared: &Shared) -> anyhow::Result<Option<GuestEnd>> {
 }
 
 /// Takes in the writes that KVM collected; until the guard is dropped, no other vCPU gets in between.
-fn take_deferred_writes(shared: &Shared) -> MutexGuard<'_, DeferredWrites> {
+fn take_deferred_writes(shared: &Shared) -> anyhow::Result<MutexGuard<'_, DeferredWrites>> {
     let mut deferred = lock(&shared.deferred);
     while let Some(write) = deferred.take() {
         shared.exits.deferred_writes.increment();
         match write.target() {
-            Target::Mmio(gpa) => shared.bus.write(gpa, write.data()),
+            Target::Mmio(gpa) => write_mmio(shared, gpa, write.data())?,
             // None of the ports whose writes are deferred resets the VM.
-            Target::Port(port) => drop(lock(&shared.ports).write(port, write.data())),
+            Target::Port(port) => {
+                lock(&shared.ports).write(port, write.data());
+            }
         }
     }
-    deferred
+    Ok(deferred)
+}
+
+fn write_mmio(shared: &Shared, gpa: u64, data: &[u8]) -> anyhow::Result<()> {
+    match gpa.checked_sub(layout::IOAPIC.into()) {
+        Some(offset) if offset < layout::MMIO_PAGE_BYTES => lock(&shared.ioapic).write(offset, data),
+        _ => {
+            shared.bus.write(gpa, data);
+            Ok(())
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

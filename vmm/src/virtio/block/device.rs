@@ -167,7 +167,7 @@ impl BlockDevice {
     /// Where a range begins in the file; refused unless it consists of whole sectors of the disk.
     fn offset(&self, sector: u64, bytes: u64) -> Result<u64, u8> {
         let end = sector.checked_add(bytes / SECTOR_BYTES).filter(|end| *end <= self.sectors);
-        if end.is_none() || bytes % SECTOR_BYTES != 0 {
+        if end.is_none() || !bytes.is_multiple_of(SECTOR_BYTES) {
             return Err(spec::STATUS_IOERR);
         }
         Ok(sector * SECTOR_BYTES)

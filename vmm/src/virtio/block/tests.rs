@@ -67,7 +67,7 @@ impl Bench {
             let descriptor = Descriptor::new(*address, *len, flags | next, index16 + 1);
             mock.desc_table().store(index16, RawDescriptor::from(descriptor)).unwrap();
         }
-        mock.avail().ring().ref_at(0).unwrap().store(0_u16.into());
+        mock.avail().ring().ref_at(0).unwrap().store(0_u16);
         mock.avail().idx().store(1);
         let mut queue: Queue = mock.create_queue().unwrap();
         let signals = self.device.process_queue(0, &mut [&mut queue], &self.memory).unwrap();

@@ -216,11 +216,11 @@ impl MmioDevice {
     }
 
     fn unwatch_host_events(&mut self) {
-        if std::mem::take(&mut self.host_events_watched) {
-            if let Some(events) = self.core.host_events() {
-                // It was added by `start`; a failure would only mean that it is gone already.
-                let _ = self.wiring.epoll.ctl(ControlOperation::Delete, events.as_raw_fd(), EpollEvent::default());
-            }
+        if std::mem::take(&mut self.host_events_watched)
+            && let Some(events) = self.core.host_events()
+        {
+            // It was added by `start`; a failure would only mean that it is gone already.
+            let _ = self.wiring.epoll.ctl(ControlOperation::Delete, events.as_raw_fd(), EpollEvent::default());
         }
     }
 

@@ -14,7 +14,7 @@ fn serve(device: &mut RngDevice, memory: &GuestMemoryMmap, address: u64, len: u3
     let mock = MockSplitQueue::new(memory, 16);
     let descriptor = Descriptor::new(address, len, flags, 0);
     mock.desc_table().store(0, RawDescriptor::from(descriptor)).unwrap();
-    mock.avail().ring().ref_at(0).unwrap().store(0_u16.into());
+    mock.avail().ring().ref_at(0).unwrap().store(0_u16);
     mock.avail().idx().store(1);
     let mut queue: Queue = mock.create_queue().unwrap();
     let signals = device.process_queue(0, &mut [&mut queue], memory).unwrap();
