@@ -78,10 +78,11 @@ impl<'a> Reporter<'a> {
 
     pub(crate) fn report(&self, step: Step, files_compiled: u32) {
         let now = Instant::now();
-        if let Some((last_step, at)) = self.last.get() {
-            if last_step == step && now.duration_since(at) < INTERVAL {
-                return;
-            }
+        if let Some((last_step, at)) = self.last.get()
+            && last_step == step
+            && now.duration_since(at) < INTERVAL
+        {
+            return;
         }
         self.last.set(Some((step, now)));
         (self.sink)(&Progress { step, elapsed: now.duration_since(self.started), files_compiled });
