@@ -95,3 +95,53 @@ fn set_topology(entry: &mut kvm_cpuid_entry2, vcpu: u8, vcpus: u8) {
     };
     entry.edx = vcpu.into();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn supported() -> CpuId {
+        let leaf =
+            |function, index, eax, ecx, edx| kvm_cpuid_entry2 { function, index, eax, ecx, edx, ..Default::default() };
+        let all = u32::MAX;
+        CpuId::from_entries(&[
+            leaf(0, 0, 0x20, 0, 0),
+            leaf(1, 0, 0, all & !LEAF1_ECX_TSC_DEADLINE, all),
+            leaf(0xa, 0, all, all, all),
+            leaf(0xb, 0, 0, 0, 0),
+            leaf(0xb, 1, 0, 0, 0),
+            leaf(0x14, 0, all, all, all),
+            leaf(0x4000_0000, 0, 0x4000_0001, 0, 0),
+            leaf(0x8000_0008, 0, 0x3030, 0, 0),
+            leaf(0x8000_0022, 0, all, all, all),
+        ])
+        .unwrap()
+    }
+
+    fn leaf(vcpu: u8, vcpus: u8, function: u32, index: u32) -> Option<kvm_cpuid_entry2> {
+        let cpuid = for_vcpu(&supported(), vcpu, vcpus).unwrap();
+        cpuid.as_slice().iter().find(|entry| (entry.function, entry.index) == (function, index)).copied()
+    }
+
+    #[test]
+    fn each_vcpu_has_its_apic_id_in_every_place() {
+        assert_eq!(leaf(3, 4, 1, 0).unwrap().ebx >> 16, 3 << 8 | 4);
+        assert_eq!(leaf(3, 4, 0xb, 0).unwrap().edx, 3);
+        let cores = leaf(3, 4, 0xb, 1).unwrap();
+        assert_eq!((cores.eax, cores.ebx, cores.ecx), (2, 4, 2 << 8 | 1));
+        assert_eq!(leaf(3, 4, 0x8000_0008, 0).unwrap().ecx, 2 << 12 | 3);
+        assert_eq!(leaf(0, 1, 1, 0).unwrap().edx & LEAF1_EDX_HTT, 0, "one vCPU has no siblings");
+    }
+
+    #[test]
+    fn what_a_guest_does_not_get_is_hidden() {
+        assert_eq!(leaf(0, 1, 0, 0).unwrap().eax, BASIC_LEAF_MAX);
+        for hidden in [0xa, 0x14, 0x8000_0022] {
+            assert!(leaf(0, 1, hidden, 0).is_none(), "{hidden:#x}");
+        }
+        let features = leaf(0, 1, 1, 0).unwrap().ecx;
+        assert_eq!(features & (LEAF1_ECX_VMX | LEAF1_ECX_MONITOR | LEAF1_ECX_PDCM), 0);
+        let needed = LEAF1_ECX_TSC_DEADLINE | LEAF1_ECX_HYPERVISOR;
+        assert_eq!(features & needed, needed);
+    }
+}
