@@ -17,20 +17,54 @@ pub(crate) fn starting_with(world: &World, script: &str) -> PathBuf {
     for part in ["vmm", "vmlinux", "manifest.json"] {
         std::os::unix::fs::symlink(install::asset(part), lib.join(part)).unwrap();
     }
-    let original = install::asset("initramfs.cpio");
-    shell(&tree, &format!("/bin/busybox cpio -idm <'{}'", original.display()));
-    std::fs::rename(tree.join("init"), tree.join("agent")).unwrap();
-    std::fs::copy("/bin/busybox", tree.join("busybox")).unwrap();
-    world.file("initramfs/init", format!("#!/busybox sh\n{script}\n"));
-    let packed = lib.join("initramfs.cpio");
-    shell(&tree, &format!("chmod 755 init && find . | /bin/busybox cpio -o -H newc >'{}'", packed.display()));
+    let mut archive = std::fs::read(install::asset("initramfs.cpio")).unwrap();
+    program(&tree.join("agent"), &file_in(&archive, "init"));
+    program(&tree.join("busybox"), &std::fs::read("/bin/busybox").unwrap());
+    program(&tree.join("init"), format!("#!/busybox sh\n{script}\n").as_bytes());
+    // The kernel unpacks one archive after the other, and a later file replaces an earlier one.
+    archive.extend(packed(&tree));
+    std::fs::write(lib.join("initramfs.cpio"), archive).unwrap();
     std::fs::remove_dir_all(&tree).unwrap();
     lib
 }
 
-fn shell(directory: &Path, script: &str) {
-    let output = Command::new("sh").args(["-ec", script]).current_dir(directory).output().unwrap();
-    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+fn program(path: &Path, contents: &[u8]) {
+    std::fs::write(path, contents).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// The files of a directory as a cpio archive.
+fn packed(directory: &Path) -> Vec<u8> {
+    let pack = "find . -type f | /bin/busybox cpio -o -H newc";
+    let output = Command::new("sh").args(["-ec", pack]).current_dir(directory).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+/// The contents of the last file called `wanted` in cpio archives that follow one another: 110 bytes of header, in which
+/// field 6 is the file's size and field 11 that of its name, then name and contents, each padded to 4 bytes.
+fn file_in(archives: &[u8], wanted: &str) -> Vec<u8> {
+    let mut found = None;
+    let mut at = 0;
+    while let Some(header) = archives.get(at..at + 110) {
+        if !header.starts_with(b"070701") {
+            // Padding between two archives.
+            at += 4;
+            continue;
+        }
+        let field = |index: usize| {
+            let digits = std::str::from_utf8(&header[6 + 8 * index..14 + 8 * index]).unwrap();
+            usize::from_str_radix(digits, 16).unwrap()
+        };
+        let (size, name_size) = (field(6), field(11));
+        let name = &archives[at + 110..at + 110 + name_size - 1];
+        let contents = (at + 110 + name_size).next_multiple_of(4);
+        if name == wanted.as_bytes() {
+            found = Some(archives[contents..contents + size].to_vec());
+        }
+        at = (contents + size).next_multiple_of(4);
+    }
+    found.expect("the initramfs has the file")
 }
 
 mod on_both {

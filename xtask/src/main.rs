@@ -47,6 +47,9 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Run a command, or a shell, in a VM that has a real hardware-style KVM.
     Lab(lab::LabArguments),
+    /// What the lab runs inside to keep its kernel as it is.
+    #[command(hide = true)]
+    LabHoldKvm,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +82,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench(arguments) => bench::command(&paths, &arguments),
+        Command::LabHoldKvm => lab::hold::command(),
         Command::Lab(arguments) => lab::command(&paths, arguments),
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn tied_to_us(program: impl AsRef<Path>) -> Command {
 }
 
 fn cannot_run(command: &Command) -> String {
-    format!("cannot run {}", command.get_program().display())
+    format!("cannot run {}", command.get_program().to_string_lossy())
 }
 
 fn line_of(command: &Command) -> String {

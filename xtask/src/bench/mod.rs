@@ -43,7 +43,11 @@ pub(crate) struct BenchArguments {
 #[derive(Subcommand)]
 enum Which {
     /// What it costs to boot a sandbox and to let it work: VM exits, memory, time.
-    Boot,
+    Boot {
+        /// Measure this installation, as `cargo xtask dist` stages it, instead of building one.
+        #[arg(long, value_name = "DIR")]
+        prefix: Option<PathBuf>,
+    },
     /// The part of `boot` that runs in the lab.
     #[command(hide = true)]
     MeasureKvm {
@@ -65,25 +69,28 @@ enum Which {
 /// `cargo xtask bench`.
 pub(crate) fn command(paths: &Paths, arguments: &BenchArguments) -> anyhow::Result<ExitCode> {
     match &arguments.which {
-        Which::Boot => boot(paths)?,
+        Which::Boot { prefix } => boot(paths, prefix.as_deref())?,
         Which::MeasureKvm { prefix, image, idle_initramfs, out } => measure_kvm(prefix, image, idle_initramfs, out)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn boot(paths: &Paths) -> anyhow::Result<()> {
+fn boot(paths: &Paths, prefix: Option<&Path>) -> anyhow::Result<()> {
     packages::ensure(packages::EMULATED)?;
     lab::prepare(paths)?;
-    let dist = dist::build(paths)?;
+    let program = own_copy(paths)?;
+    let prefix = match prefix {
+        Some(prefix) => std::fs::canonicalize(prefix).with_context(|| prefix.display().to_string())?,
+        None => dist::build(paths)?.prefix,
+    };
     let image = images::demo(paths)?.reference();
     let idle_initramfs = idle::initramfs(paths)?;
     let state = tempfile::tempdir()?;
-    let installation = Installation { prefix: &dist.prefix, state: state.path(), image: &image };
+    let installation = Installation { prefix: &prefix, state: state.path(), image: &image };
     let emulated = step("measure on this machine, emulated", || machine::measure(&installation, &idle_initramfs))?;
-    let kvm = step("measure in the lab, KVM", || in_the_lab(paths, &installation, &idle_initramfs))?;
-    let bytes = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.len());
-    let sizes =
-        report::Sizes { kernel_bytes: bytes(&dist.guest.vmlinux)?, initramfs_bytes: bytes(&dist.guest.initramfs)? };
+    let kvm = step("measure in the lab, KVM", || in_the_lab(paths, &program, &installation, &idle_initramfs))?;
+    let bytes = |name: &str| std::fs::metadata(prefix.join("lib/bulkhead").join(name)).map(|metadata| metadata.len());
+    let sizes = report::Sizes { kernel_bytes: bytes("vmlinux")?, initramfs_bytes: bytes("initramfs.cpio")? };
     let tables = report::render(&kvm, &emulated, sizes);
     println!("{tables}");
     let document = paths.root.join(DOCUMENT);
@@ -94,10 +101,22 @@ fn boot(paths: &Paths) -> anyhow::Result<()> {
     std::fs::write(&document, text).with_context(|| document.display().to_string())
 }
 
-/// Runs `measure-kvm` in the lab.
-fn in_the_lab(paths: &Paths, on: &Installation<'_>, idle_initramfs: &Path) -> anyhow::Result<results::Kvm> {
+/// This program where no build replaces it while it works.
+fn own_copy(paths: &Paths) -> anyhow::Result<PathBuf> {
+    let copy = paths.target.join("bench/xtask");
+    std::fs::create_dir_all(paths.target.join("bench"))?;
+    std::fs::copy("/proc/self/exe", &copy).with_context(|| copy.display().to_string())?;
+    Ok(copy)
+}
+
+/// Runs `measure-kvm` of `program` in the lab.
+fn in_the_lab(
+    paths: &Paths,
+    program: &Path,
+    on: &Installation<'_>,
+    idle_initramfs: &Path,
+) -> anyhow::Result<results::Kvm> {
     let out = paths.target.join("bench/kvm.json");
-    let this = std::env::current_exe().context("the path of this program")?;
     let text = |path: &Path| path.display().to_string();
     let options = [
         ("--prefix", text(on.prefix)),
@@ -105,7 +124,7 @@ fn in_the_lab(paths: &Paths, on: &Installation<'_>, idle_initramfs: &Path) -> an
         ("--idle-initramfs", text(idle_initramfs)),
         ("--out", text(&out)),
     ];
-    let mut command = vec![text(&this), "bench".to_owned(), "measure-kvm".to_owned()];
+    let mut command = vec![text(program), "bench".to_owned(), "measure-kvm".to_owned()];
     command.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
     let status = lab::execute(paths, &LabRun::new(paths, command))?;
     anyhow::ensure!(status == 0, "the measurements in the lab ended with {status}");

@@ -10,6 +10,7 @@
 //! directory, the cache and what `--writable` names. `/tmp`, `/run` and `/var/lib/bulkhead` are in memory.
 //! No network but loopback.
 
+pub(crate) mod hold;
 mod kernel;
 mod machine;
 mod relay;
@@ -119,11 +120,13 @@ pub(crate) fn execute(paths: &Paths, run: &LabRun) -> anyhow::Result<u8> {
     }
 }
 
-/// What `init.sh` reads: itself, the command, the writable directories.
+/// What `init.sh` needs: itself, the command, the writable directories, and this program for [`hold`].
 fn write_boot_files(directory: &Path, run: &LabRun) -> anyhow::Result<()> {
     let init = directory.join("init.sh");
     std::fs::write(&init, INIT)?;
     std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
+    let program = std::env::current_exe().context("the path of this program")?;
+    std::fs::copy(&program, directory.join("xtask")).with_context(|| program.display().to_string())?;
     let mut writable = String::new();
     for path in &run.writable {
         std::fs::create_dir_all(path)?;
