@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::packages;
 use crate::paths::Paths;
 use crate::process;
 
@@ -13,6 +14,7 @@ pub(super) const RESTART: &str = "-- restart";
 
 /// Assembles it and packs it as the agent is packed.
 pub(super) fn initramfs(paths: &Paths) -> anyhow::Result<PathBuf> {
+    packages::ensure(&["gcc"])?;
     let directory = paths.target.join("bench");
     std::fs::create_dir_all(&directory)?;
     let program = directory.join("idle_init");
