@@ -51,9 +51,6 @@ ln -sf fd/0 /dev/stdin
 ln -sf fd/1 /dev/stdout
 ln -sf fd/2 /dev/stderr
 for module in kvm-amd tun vhost_vsock loop vsock_loopback; do modprobe -d "$MODULES" "$module" || die "cannot load $module"; done
-# KVM patches jumps in the running kernel when the first VM comes and the last one goes, and TCG now and then executes a jump
-# half patched. A VM that is made here, never runs and never goes keeps them as they are.
-qemu-system-x86_64 -M microvm,accel=kvm -m 16 -nodefaults -display none -S </dev/null >/dev/null 2>"$LAB/held-vm.log" &
 mkfifo /run/held
 "$LAB/xtask" lab-hold-kvm </dev/null >/run/held 2>/dev/console &
 read -r held </run/held || die "cannot hold KVM's switches"
