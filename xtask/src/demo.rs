@@ -22,8 +22,8 @@ pub(crate) fn command(paths: &Paths) -> anyhow::Result<ExitCode> {
     let prepared = begun.elapsed();
 
     let mut run = Command::new(dist.sandbox());
-    run.args(["run", "--rm", &image.reference(), "sh", "-c", SCRIPT]).stdin(Stdio::null());
-    eprintln!("==> {} run --rm {} sh -c …", dist.sandbox().display(), image.reference());
+    run.args(["run", "--rm", "--timings", &image.reference(), "sh", "-c", SCRIPT]).stdin(Stdio::null());
+    eprintln!("==> {} run --rm --timings {} sh -c …", dist.sandbox().display(), image.reference());
     let started = Instant::now();
     let output = run.stderr(Stdio::inherit()).output().context("cannot start the sandbox command")?;
     let ran = started.elapsed();
