@@ -1,4 +1,5 @@
-//! Kernel and initramfs in a form that QEMU, which runs as a user of its own, can open.
+//! What a guest boots from: kernel and initramfs in a form that QEMU, which runs as a user of its own, can open, and what
+//! the kernel is told of this machine.
 
 use std::fs::File;
 use std::io::Seek;
@@ -6,18 +7,25 @@ use std::os::unix::fs::PermissionsExt;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
+use super::tsc;
 use crate::config::Config;
 
 /// The files a guest boots from. QEMU opens them again by descriptor, which asks the file's mode for permission.
 pub(super) struct BootFiles {
     pub(super) kernel: File,
     pub(super) initramfs: File,
+    /// Kernel parameter for the rate of the time stamp counter; empty if that could not be measured.
+    pub(super) tsc_parameter: String,
 }
 
 impl BootFiles {
     /// The files of `config`.
     pub(super) fn new(config: &Config) -> std::io::Result<Self> {
-        Ok(Self { kernel: readable(&config.kernel.file)?, initramfs: readable(&config.initramfs.file)? })
+        Ok(Self {
+            kernel: readable(&config.kernel.file)?,
+            initramfs: readable(&config.initramfs.file)?,
+            tsc_parameter: tsc::kernel_parameter().unwrap_or_default(),
+        })
     }
 }
 

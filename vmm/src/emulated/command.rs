@@ -102,7 +102,8 @@ impl<'a> CommandLine<'a> {
         self.option("-kernel", kernel);
         let initramfs = self.file(&files.initramfs);
         self.option("-initrd", initramfs);
-        self.option("-append", format!("{KERNEL_CMDLINE} {}", cmdline_extra.trim()).trim_end());
+        let words = [KERNEL_CMDLINE, files.tsc_parameter.as_str(), cmdline_extra.trim()];
+        self.option("-append", words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" "));
     }
 
     fn console(&mut self) {

@@ -18,6 +18,7 @@ mod probe;
 mod process;
 #[cfg(test)]
 mod tests;
+mod tsc;
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};

@@ -48,7 +48,7 @@ fn a_configuration_becomes_a_machine() {
 
     assert_eq!(value(&arguments, "-smp"), ["3"]);
     assert_eq!(value(&arguments, "-m"), ["200M"]);
-    assert_eq!(value(&arguments, "-append"), [format!("{KERNEL_CMDLINE} loglevel=7")]);
+    assert_eq!(value(&arguments, "-append"), [format!("{KERNEL_CMDLINE} {} loglevel=7", boot_files.tsc_parameter)]);
     assert_eq!(
         value(&arguments, "-device"),
         [
