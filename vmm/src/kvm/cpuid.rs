@@ -1,10 +1,13 @@
 //! What CPUID tells the guest: the host's processor as KVM can virtualize it, less what would only make the guest probe.
 
-use kvm_bindings::{CpuId, kvm_cpuid_entry2};
+use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 /// EAX of leaf 0 at most: the leaves behind it (QoS, SGX, tracing, clocks, hybrid cores …) describe what a guest does
 /// not get.
 const BASIC_LEAF_MAX: u32 = 0xd;
+
+/// Levels of processors, by APIC id.
+const TOPOLOGY: u32 = 0xb;
 
 const LEAF1_ECX_PDCM: u32 = 1 << 15;
 const LEAF1_ECX_MONITOR: u32 = 1 << 3;
@@ -29,13 +32,15 @@ pub(super) fn for_vcpu(supported: &CpuId, vcpu: u8, vcpus: u8) -> Result<CpuId, 
         .iter()
         .filter(|entry| keeps_leaf(entry.function))
         .map(|entry| adjusted(*entry, vcpu, vcpus))
+        // KVM lists the first level only, without content.
+        .chain([0, 1].map(|level| topology(level, vcpu, vcpus)))
         .collect();
     CpuId::from_entries(&entries)
 }
 
 fn keeps_leaf(function: u32) -> bool {
     match function {
-        0xa => false,
+        0xa | TOPOLOGY => false,
         0..=BASIC_LEAF_MAX => true,
         0x4000_0000..=0x4000_ffff => true,
         // AMD: SVM, instruction-based sampling, lightweight profiling, counters and branch records.
@@ -67,7 +72,6 @@ fn adjusted(mut entry: kvm_cpuid_entry2, vcpu: u8, vcpus: u8) -> kvm_cpuid_entry
             }
         }
         6 => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (LEAF6_EAX_ARAT, 0, 0, 0),
-        0xb => set_topology(&mut entry, vcpu, vcpus),
         0x8000_0001 => entry.ecx &= !(EXT1_ECX_PROFILING | EXT1_ECX_SVM),
         // AMD: number of threads of the package, and width of the core id.
         0x8000_0008 => entry.ecx = (siblings - 1) | siblings.next_power_of_two().trailing_zeros() << 12,
@@ -83,17 +87,26 @@ fn adjusted(mut entry: kvm_cpuid_entry2, vcpu: u8, vcpus: u8) -> kvm_cpuid_entry
     entry
 }
 
-/// Leaf 0xb: one thread per core, all cores in one package.
-fn set_topology(entry: &mut kvm_cpuid_entry2, vcpu: u8, vcpus: u8) {
+/// One level of leaf 0xb: one thread per core, all cores in one package.
+fn topology(level: u32, vcpu: u8, vcpus: u8) -> kvm_cpuid_entry2 {
     const THREAD_LEVEL: u32 = 1 << 8;
     const CORE_LEVEL: u32 = 2 << 8;
     let vcpus = u32::from(vcpus);
-    (entry.eax, entry.ebx, entry.ecx) = match entry.index {
-        0 => (0, 1, THREAD_LEVEL),
-        1 => (vcpus.next_power_of_two().trailing_zeros(), vcpus, CORE_LEVEL | 1),
-        index => (0, 0, index),
+    let (eax, ebx, ecx) = if level == 0 {
+        (0, 1, THREAD_LEVEL)
+    } else {
+        (vcpus.next_power_of_two().trailing_zeros(), vcpus, CORE_LEVEL | level)
     };
-    entry.edx = vcpu.into();
+    kvm_cpuid_entry2 {
+        function: TOPOLOGY,
+        index: level,
+        flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+        eax,
+        ebx,
+        ecx,
+        edx: vcpu.into(),
+        ..Default::default()
+    }
 }
 
 #[cfg(test)]
@@ -109,7 +122,6 @@ mod tests {
             leaf(1, 0, 0, all & !LEAF1_ECX_TSC_DEADLINE, all),
             leaf(0xa, 0, all, all, all),
             leaf(0xb, 0, 0, 0, 0),
-            leaf(0xb, 1, 0, 0, 0),
             leaf(0x14, 0, all, all, all),
             leaf(0x4000_0000, 0, 0x4000_0001, 0, 0),
             leaf(0x8000_0008, 0, 0x3030, 0, 0),
