@@ -62,7 +62,8 @@ fn parse(smaps: &str) -> Vec<Mapping> {
 fn cpu_us(pid: u32) -> anyhow::Result<u64> {
     let mut total_ns: u64 = 0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
+        // A thread that ends between the listing and the reading has no file any more.
+        let Ok(text) = std::fs::read_to_string(thread?.path().join("schedstat")) else { continue };
         let ns: u64 = text.split_whitespace().next().unwrap_or_default().parse().context("schedstat")?;
         total_ns += ns;
     }
