@@ -18,7 +18,7 @@ use super::trace::{Exits, Recording};
 use super::vm::Vm;
 use crate::step::step;
 
-const READY: &str = "ready";
+const ANSWERED: &str = "the agent answers";
 /// Size of the file that is read.
 const READ_MIB: u64 = 64;
 /// Rounds over a file that the guest knows: a shell's own stat, open, read and close; then running a program.
@@ -81,10 +81,10 @@ impl Lab<'_> {
         let recording = Recording::start()?;
         let mut vm = Vm::start(&self.installation.vmm(), config)?;
         vm.wait_for_agent()?;
-        recording.mark(READY)?;
+        recording.mark(ANSWERED)?;
         let cost = memory::of_vmm(vm.pid(), ram_mib)?;
         let trace = recording.finish()?;
-        Ok(Boot { until_init: trace.until_init()?, until_agent: Some(trace.until_mark(READY)?), cost })
+        Ok(Boot { until_init: trace.until_init()?, until_agent: Some(trace.until_mark(ANSWERED)?), cost })
     }
 
     fn idle_config(&self) -> VmConfig {

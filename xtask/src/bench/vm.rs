@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use bulkhead_protocols::control::{Request, Response};
 use bulkhead_protocols::vm::VmConfig;
-use bulkhead_protocols::wire::{READY_LINE, READY_PORT};
+use bulkhead_protocols::wire::{INIT_PROCESS, READY_LINE, READY_PORT, STDIO_ACCEPTED, STDIO_PORT};
 use tempfile::TempDir;
 
 /// How long a guest may take to boot, in a lab on a busy machine.
@@ -46,7 +46,7 @@ impl Vm {
         self.child.id()
     }
 
-    /// Waits until the guest's agent reports.
+    /// Waits until the guest's agent reports and answers: its report comes before it has set the guest up.
     pub(super) fn wait_for_agent(&mut self) -> anyhow::Result<()> {
         self.ready.set_nonblocking(true)?;
         let stream = self.wait("the agent", |vm| match vm.ready.accept() {
@@ -58,7 +58,21 @@ impl Vm {
         let mut line = String::new();
         stream.take(READY_LINE.len() as u64).read_to_string(&mut line)?;
         anyhow::ensure!(line == READY_LINE, "the agent reported {line:?}");
-        Ok(())
+        self.ask_agent()
+    }
+
+    /// Opens a stream for a process, which the agent accepts as soon as it serves.
+    fn ask_agent(&self) -> anyhow::Result<()> {
+        let mut stream = BufReader::new(UnixStream::connect(&self.config.vsock.uds)?);
+        let mut exchange = |line: &str, expected: &str| -> anyhow::Result<()> {
+            stream.get_mut().write_all(line.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_line(&mut answer)?;
+            anyhow::ensure!(answer.starts_with(expected), "the guest answered {line:?} with {answer:?}");
+            Ok(())
+        };
+        exchange(&format!("CONNECT {STDIO_PORT}\n"), "OK ")?;
+        exchange(&format!("bench {INIT_PROCESS} stdout\n"), STDIO_ACCEPTED)
     }
 
     /// Waits until the guest's console shows a line that ends with `line`.
