@@ -125,8 +125,8 @@ fn write_boot_files(directory: &Path, run: &LabRun) -> anyhow::Result<()> {
     let init = directory.join("init.sh");
     std::fs::write(&init, INIT)?;
     std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))?;
-    let program = std::env::current_exe().context("the path of this program")?;
-    std::fs::copy(&program, directory.join("xtask")).with_context(|| program.display().to_string())?;
+    // Not by its path, where a build may have put its successor meanwhile.
+    std::fs::copy("/proc/self/exe", directory.join("xtask")).context("copy this program for the lab")?;
     let mut writable = String::new();
     for path in &run.writable {
         std::fs::create_dir_all(path)?;
