@@ -6,7 +6,7 @@
 //!  |                                         |  new container: root file system, mounts, devices, pivot_root
 //!  |                                         |  further process: setns
 //!  |<-- Ready (+ terminal) or Failed --------|
-//!  |-- START ------------------------------->|  user, capabilities, seccomp, execve
+//!  |-- START ------------------------------->|  user, capabilities, execve
 //!  |<-- end of file: it runs; or Failed -----|
 //! ```
 //!

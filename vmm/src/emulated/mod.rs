@@ -97,7 +97,6 @@ impl Accelerator for Emulated {
         // The workers end with their sockets.
         qemu.kill();
         served.clear();
-        session.set_phase(Phase::Stopped);
         end
     }
 }
