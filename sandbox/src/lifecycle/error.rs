@@ -104,7 +104,8 @@ impl fmt::Display for GuestEnd {
 pub struct ConsoleTail(Vec<String>);
 
 impl ConsoleTail {
-    /// The last lines of `bytes`, which the guest wrote.
+    /// The last lines of `bytes`, which the guest wrote; of a kernel's panic, the lines from its message on, which the trace
+    /// after it must not push out.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let harmless = |line: &str| -> String {
@@ -112,7 +113,9 @@ impl ConsoleTail {
         };
         let mut lines: Vec<String> = text.lines().map(harmless).filter(|line| !line.trim().is_empty()).collect();
         let excess = lines.len().saturating_sub(CONSOLE_MAX_LINES);
-        lines.drain(..excess);
+        let panic = lines.iter().rposition(|line| line.contains(PANIC_MARK)).unwrap_or(excess);
+        lines.drain(..excess.min(panic));
+        lines.truncate(CONSOLE_MAX_LINES);
         Self(lines)
     }
 }
@@ -143,5 +146,16 @@ mod tests {
         let harmless = ConsoleTail::from_bytes(b"\x1b[2Jfirst\r\n").to_string();
         assert_eq!(harmless, "\nlast lines of the guest's console:\n  [2Jfirst");
         assert_eq!(ConsoleTail::from_bytes(b"\n \n").to_string(), "");
+    }
+
+    #[test]
+    fn a_panic_is_shown_however_long_the_trace_after_it() {
+        let mut text = "before\n".repeat(30) + "Kernel panic - not syncing: x\n";
+        text += &" ? 0xffffffff81050399\n".repeat(40);
+        let tail = ConsoleTail::from_bytes(text.as_bytes());
+        assert_eq!(tail.0.len(), CONSOLE_MAX_LINES);
+        assert_eq!(tail.0[0], "Kernel panic - not syncing: x");
+        let short = ConsoleTail::from_bytes(b"cause\nKernel panic - not syncing: x\ntrace\n");
+        assert_eq!(short.0, ["cause", "Kernel panic - not syncing: x", "trace"]);
     }
 }
