@@ -12,6 +12,8 @@ use rustix::event::PollFlags;
 
 use crate::accelerator::Session;
 
+/// How long no client is taken when descriptors have run out.
+const OUT_OF_DESCRIPTORS_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 /// Longest request line; the longest there is has about 60 bytes.
 pub(super) const LINE_BYTES_MAX: usize = 4096;
 /// More clients than a sandbox ever has; one more is hung up on.
@@ -149,10 +151,11 @@ pub(super) fn accept(listener: &UnixListener, clients: &mut Vec<Client>) -> io::
             Ok((stream, _)) if clients.len() < CLIENTS_MAX => clients.extend(Client::new(stream)),
             Ok(_) => {}
             Err(error) if is_temporary(&error) => return Ok(()),
-            // Out of descriptors, or the client left again: neither is a reason to stop the VM.
-            Err(error)
-                if error.kind() == ErrorKind::ConnectionAborted || error.raw_os_error() == Some(libc::EMFILE) =>
-            {
+            // The client left again.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => return Ok(()),
+            // Out of descriptors is no reason to stop the VM; the waiting client would be reported again at once.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                std::thread::sleep(OUT_OF_DESCRIPTORS_PAUSE);
                 return Ok(());
             }
             Err(error) => return Err(error),

@@ -71,6 +71,10 @@ impl Backend {
     fn run(&self, device: &mut Device, event: usize, vrings: &[VringMutex]) -> Result<(), CoreError> {
         let mut guards: Vec<_> = vrings.iter().map(VringT::get_mut).collect();
         if !guards.iter().any(|vring| vring.get_queue().ready()) {
+            // The driver has stopped the device. Its host side ends too, or its events would be reported for ever.
+            if std::mem::take(&mut device.active) {
+                device.core.reset();
+            }
             return Ok(());
         }
         if !device.active {

@@ -211,6 +211,8 @@ impl MmioDevice {
             eprintln!("vmm: device {} stopped: {}", self.name, describe(error));
         }
         self.unwatch_host_events();
+        // What the host's side has open would wait for an answer that does not come.
+        self.core.reset();
         self.registers.set_needs_reset();
         self.interrupt();
     }

@@ -126,6 +126,7 @@ impl Muxer {
     pub(super) fn stop(&mut self) {
         // Fails only if it was not started.
         let _not_started = epoll::delete(&self.epoll, &self.listener);
+        self.timer.cancel();
         self.sockets.clear();
         self.by_ports.clear();
         self.ready.clear();

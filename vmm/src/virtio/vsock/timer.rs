@@ -43,6 +43,18 @@ impl Timer {
         Ok(())
     }
 
+    /// Takes back what it was set to.
+    pub(super) fn cancel(&mut self) {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // The descriptor is a timer and the value is valid: it cannot fail.
+        let _set = timerfd_settime(
+            &self.descriptor,
+            TimerfdTimerFlags::empty(),
+            &Itimerspec { it_interval: zero, it_value: zero },
+        );
+        self.disarm();
+    }
+
     /// Takes note that it has gone off.
     pub(super) fn disarm(&mut self) {
         // Only to make it unreadable again; how often it expired does not matter.
