@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -19,6 +20,9 @@ use crate::stdio::pump::{self, End};
 use crate::sys::child::{self, Child, ChildStart};
 use crate::sys::packet;
 use crate::sys::watch::watch;
+
+/// How long a helper may be silent: it has a few system calls to make.
+const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What to start, where.
 #[derive(Debug)]
@@ -104,8 +108,16 @@ fn failed(doing: &'static str) -> impl Fn(std::io::Error) -> Refusal {
     move |error| Refusal::internal(format!("{doing}: {error}"))
 }
 
-/// Waits for the helper's next report; `None` when it has closed its socket.
+/// Waits for the helper's next report, [`HELPER_TIMEOUT`] at most; `None` when it has closed its socket.
+///
+/// A helper lives among the container's processes, which may stop it.
 pub(super) async fn receive(gate: &AsyncFd<OwnedFd>) -> Result<Option<(Report, Option<OwnedFd>)>, Refusal> {
+    tokio::time::timeout(HELPER_TIMEOUT, next_report(gate)).await.unwrap_or_else(|_| {
+        Err(Refusal::internal("the helper that becomes the process does not answer; was it stopped?"))
+    })
+}
+
+async fn next_report(gate: &AsyncFd<OwnedFd>) -> Result<Option<(Report, Option<OwnedFd>)>, Refusal> {
     let failed = failed("hear from the helper");
     loop {
         let mut ready = gate.readable().await.map_err(&failed)?;
