@@ -124,7 +124,7 @@ impl Prober {
                 if kvm.usable {
                     return Ok(decision(Accelerator::Kvm, "instructions ran in a VM on /dev/kvm".to_owned()));
                 }
-                let emulated = self.probe(Accelerator::Emulated).await?;
+                let emulated = self.probe_last_resort(Accelerator::Emulated).await?;
                 if emulated.usable {
                     return Ok(decision(Accelerator::Emulated, format!("kvm does not work here: {}", failure(&kvm))));
                 }
@@ -134,7 +134,7 @@ impl Prober {
     }
 
     async fn require(&self, accelerator: Accelerator) -> Result<Decision, AccelError> {
-        let report = self.probe(accelerator).await?;
+        let report = self.probe_last_resort(accelerator).await?;
         if report.usable {
             Ok(decision(accelerator, "asked for".to_owned()))
         } else {
@@ -147,13 +147,23 @@ impl Prober {
     /// # Errors
     /// The vmm cannot be run, or prints no report.
     pub async fn probe(&self, accelerator: Accelerator) -> Result<ProbeReport, AccelError> {
-        let key = self.key(accelerator);
-        let remembered = std::fs::read(self.file(accelerator)).ok();
-        let remembered: Option<Remembered> = remembered.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        match remembered.filter(|remembered| remembered.key == key) {
-            Some(remembered) => Ok(remembered.report),
+        match self.recall(accelerator) {
+            Some(report) => Ok(report),
             None => self.probe_now(accelerator).await,
         }
+    }
+
+    /// As [`Self::probe`], but a failure is not believed from memory: it may have had a reason that passed, such as load.
+    async fn probe_last_resort(&self, accelerator: Accelerator) -> Result<ProbeReport, AccelError> {
+        match self.recall(accelerator).filter(|report| report.usable) {
+            Some(report) => Ok(report),
+            None => self.probe_now(accelerator).await,
+        }
+    }
+
+    fn recall(&self, accelerator: Accelerator) -> Option<ProbeReport> {
+        let remembered: Remembered = serde_json::from_slice(&std::fs::read(self.file(accelerator)).ok()?).ok()?;
+        (remembered.key == self.key(accelerator)).then_some(remembered.report)
     }
 
     /// Probes `accelerator` without looking at what is remembered.

@@ -94,6 +94,8 @@ fn template(dir: &Path, size_mib: u32) -> Result<File, ScratchError> {
     template.set_len(u64::from(size_mib) << 20).map_err(ScratchError::io("size", &path))?;
     let descriptor = format!("/proc/{}/fd/{}", std::process::id(), template.as_raw_fd());
     format(Path::new(&descriptor), &path)?;
+    // A name that outlives a power cut must not name an empty file.
+    template.sync_all().map_err(ScratchError::io("write", &path))?;
     // Without a name (another command was faster, or the file system cannot do it) it still serves this once.
     let _not_kept = rustix::fs::linkat(CWD, &*descriptor, CWD, &path, AtFlags::SYMLINK_FOLLOW);
     Ok(template)

@@ -32,17 +32,20 @@ impl Escalation {
     }
 }
 
-/// TERM, INT, HUP and QUIT sent to this process.
+/// Signals sent to this process that would end it: TERM, INT, HUP, QUIT, USR1, USR2 and ALRM.
 #[derive(Debug)]
 pub struct TerminationSignals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
     quit: Signal,
+    user_1: Signal,
+    user_2: Signal,
+    alarm: Signal,
 }
 
 impl TerminationSignals {
-    /// Catches the four signals from now on, for the rest of the process's life.
+    /// Catches the signals from now on, for the rest of the process's life.
     ///
     /// # Errors
     /// The kernel refuses the handlers.
@@ -52,6 +55,9 @@ impl TerminationSignals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             quit: signal(SignalKind::quit())?,
+            user_1: signal(SignalKind::user_defined1())?,
+            user_2: signal(SignalKind::user_defined2())?,
+            alarm: signal(SignalKind::alarm())?,
         })
     }
 
@@ -62,6 +68,9 @@ impl TerminationSignals {
             _ = self.interrupt.recv() => SignalKind::interrupt(),
             _ = self.hangup.recv() => SignalKind::hangup(),
             _ = self.quit.recv() => SignalKind::quit(),
+            _ = self.user_1.recv() => SignalKind::user_defined1(),
+            _ = self.user_2.recv() => SignalKind::user_defined2(),
+            _ = self.alarm.recv() => SignalKind::alarm(),
         };
         kind.as_raw_value()
     }

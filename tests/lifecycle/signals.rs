@@ -7,7 +7,7 @@ mod on_both {
     use rustix::process::Signal;
 
     fn trapping(world: &World) -> Running {
-        let traps: String = ["TERM", "INT", "HUP", "QUIT"]
+        let traps: String = ["TERM", "INT", "HUP", "QUIT", "USR1"]
             .iter()
             .map(|name| format!("trap 'echo got {name}; exit 3' {name}; "))
             .collect();
@@ -32,6 +32,11 @@ mod on_both {
     #[test]
     fn int_is_passed_on() {
         is_passed_on(Signal::INT, "INT");
+    }
+
+    #[test]
+    fn usr1_is_passed_on() {
+        is_passed_on(Signal::USR1, "USR1");
     }
 
     #[test]
