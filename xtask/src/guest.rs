@@ -11,8 +11,6 @@ use crate::paths::Paths;
 use crate::process;
 use crate::step::step;
 
-/// Where Debian's libseccomp-dev puts the static library that the agent links.
-const LIBSECCOMP_DIRECTORY: &str = "/usr/lib/x86_64-linux-gnu";
 const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
 const AGENT_PROFILE: &str = "guest";
 
@@ -64,9 +62,7 @@ fn agent(paths: &Paths) -> anyhow::Result<PathBuf> {
     build
         .args(["build", "--package", "agent", "--profile", AGENT_PROFILE, "--target", AGENT_TARGET, "--target-dir"])
         .arg(&directory)
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env("LIBSECCOMP_LINK_TYPE", "static")
-        .env("LIBSECCOMP_LIB_PATH", LIBSECCOMP_DIRECTORY);
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
     process::run(&mut build)?;
     Ok(directory.join(AGENT_TARGET).join(AGENT_PROFILE).join("agent"))
 }

@@ -12,7 +12,7 @@ use crate::step::step;
 pub(crate) const LAB: &[&str] = &["kmod", "qemu-system-x86", "qemu-system-common", "util-linux", "iproute2"];
 
 /// What building the guest needs beyond what its kernel's builder asks for by itself.
-pub(crate) const GUEST: &[&str] = &["gcc", "libseccomp-dev", "linux-source-6.12"];
+pub(crate) const GUEST: &[&str] = &["curl", "gcc", "libc6-dev", "linux-source-6.12"];
 
 /// What running a sandbox on the emulated accelerator needs.
 pub(crate) const EMULATED: &[&str] = &["e2fsprogs", "qemu-system-x86"];
@@ -21,10 +21,8 @@ pub(crate) const EMULATED: &[&str] = &["e2fsprogs", "qemu-system-x86"];
 pub(crate) const DEMO_IMAGE: &[&str] = &["busybox-static"];
 
 /// What the tests' images and registry need.
-pub(crate) const TEST: &[&str] = &["busybox-static", "docker-registry", "mmdebstrap", "procps", "skopeo", "util-linux"];
-
-/// What the checks need.
-pub(crate) const CHECK: &[&str] = &["libseccomp-dev"];
+pub(crate) const TEST: &[&str] =
+    &["busybox-static", "cpio", "docker-registry", "mmdebstrap", "openssl", "procps", "skopeo", "util-linux"];
 
 /// Installs those of `wanted` that are missing; without root, fails with the exact line that does it.
 pub(crate) fn ensure(wanted: &[&str]) -> anyhow::Result<()> {
