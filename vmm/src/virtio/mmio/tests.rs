@@ -365,10 +365,11 @@ fn a_failing_core_needs_a_reset_and_works_after_it() {
     bench.go_live(0x2000);
     bench.device.kicked(0);
     assert_eq!(bench.shows(Register::Status), LIVE | status::DEVICE_NEEDS_RESET);
+    assert_eq!(bench.record.lock().unwrap().resets, 1, "its host side has ended");
     bench.device.kicked(0);
     assert_eq!(bench.record.lock().unwrap().processed, [0], "a stopped device is left alone");
     bench.write(Register::Status, 0);
-    assert_eq!((bench.shows(Register::Status), bench.record.lock().unwrap().resets), (0, 1));
+    assert_eq!((bench.shows(Register::Status), bench.record.lock().unwrap().resets), (0, 2));
     bench.go_live(0x2000);
     assert_eq!(bench.shows(Register::Status), LIVE);
 }
